@@ -1,0 +1,79 @@
+//! Whether a progress covers a mark.
+
+use crate::{Edges, History, Offset, Progress, Role};
+
+/// What a node's progress says of a mark. Better comes before worse.
+///
+/// Only a primary's progress may conclude [`PossiblyLost`](Self::PossiblyLost) or
+/// [`Unknown`](Self::Unknown) (invariant 4): what a replica does not know may simply not have
+/// reached it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Coverage {
+    /// Everything up to the mark has been applied.
+    Covered,
+    /// Not proven to have been applied by this node.
+    Behind,
+    /// The primary does not know the mark's history.
+    Unknown,
+    /// The primary descends from the mark's history but left it before the mark: the write may
+    /// have been lost. Not certainly, since offsets overestimate.
+    PossiblyLost,
+}
+
+impl Progress {
+    /// Whether a node with this progress has applied everything up to `offset` of `history`.
+    ///
+    /// The rule is law 6 of the protocol facts: equal histories compare offsets; an ancestor's
+    /// offset counts only below the fork point. An offset of ∞ ("a write whose place is not
+    /// known") is covered by nobody but the primary of that very history, which has by definition
+    /// applied every write of it that it acknowledged.
+    #[must_use]
+    pub fn covers(&self, history: History, offset: Offset, edges: &Edges) -> Coverage {
+        let primary = self.role == Role::Primary;
+        if history == self.history {
+            let covered = offset
+                .position()
+                .map_or(primary, |position| self.applied >= position);
+            return if covered {
+                Coverage::Covered
+            } else {
+                Coverage::Behind
+            };
+        }
+        match self.fork_from(history, edges) {
+            Some(fork) => match offset.position() {
+                Some(position) if position < fork => {
+                    if self.applied >= position {
+                        Coverage::Covered
+                    } else {
+                        Coverage::Behind
+                    }
+                }
+                _ if primary => Coverage::PossiblyLost,
+                _ => Coverage::Behind,
+            },
+            None if primary => Coverage::Unknown,
+            None => Coverage::Behind,
+        }
+    }
+
+    /// The first offset of the ancestor `history` that this node's history does not share, if the
+    /// node's lineage or the known edges show it to be an ancestor.
+    ///
+    /// A node's own `second_repl_offset` can be lower than the true fork (a replica after a partial
+    /// resync reports its own offset), never higher, so the largest of what is known counts.
+    #[must_use]
+    pub fn fork_from(&self, history: History, edges: &Edges) -> Option<u64> {
+        let by_edges = edges.fork(self.history, history);
+        let by_lineage = self.ancestor.as_ref().and_then(|ancestor| {
+            if ancestor.history == history {
+                Some(ancestor.fork)
+            } else {
+                edges
+                    .fork(ancestor.history, history)
+                    .map(|fork| fork.min(ancestor.fork))
+            }
+        });
+        by_edges.max(by_lineage)
+    }
+}

@@ -1,0 +1,304 @@
+//! Marks: everything that one user depends on.
+
+use crate::{History, Mark, Offset, Point, Requirement, Scope};
+
+/// How many (scope, history) pairs one set of marks holds. What does not fit becomes doubt
+/// (invariant 5), never silence.
+pub const MAX_MARKS: usize = 24;
+
+/// The set of marks that one user depends on: what they wrote and what they read, for each
+/// (scope, history), and the scopes for which it is not known what they depend on.
+///
+/// A pure value with a [`merge`](Self::merge) that never lowers anything; a [`Session`](crate::Session)
+/// is the shared handle on one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Sorted by (scope, history).
+    entries: Vec<Entry>,
+    doubt: Doubt,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) scope: Scope,
+    pub(crate) history: History,
+    /// The furthest write of the user.
+    pub(crate) written: Option<Offset>,
+    /// The furthest state that the user may have seen.
+    pub(crate) read: Option<Offset>,
+}
+
+/// The scopes for which it is not known what the user depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// None: the marks are all there is.
+    #[default]
+    Nowhere,
+    /// Every scope but these (sorted), which have been settled since.
+    Except(Vec<Scope>),
+}
+
+impl Doubt {
+    fn is_about(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Except(settled) => !settled.contains(scope),
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (_, Self::Nowhere) => {}
+            (Self::Nowhere, Self::Except(_)) => *self = other.clone(),
+            (Self::Except(mine), Self::Except(theirs)) => mine.retain(|scope| theirs.contains(scope)),
+        }
+    }
+}
+
+impl Marks {
+    /// Depends on nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Depends on it is not known what: the meaning of a token that can't be read.
+    #[must_use]
+    pub fn in_doubt() -> Self {
+        Self {
+            entries: Vec::new(),
+            doubt: Doubt::Except(Vec::new()),
+        }
+    }
+
+    /// True when nothing is depended on.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.doubt == Doubt::Nowhere
+    }
+
+    /// True when it is not known what the user depends on in this scope.
+    #[must_use]
+    pub fn is_in_doubt(&self, scope: &Scope) -> bool {
+        self.doubt.is_about(scope)
+    }
+
+    /// The marks of writes.
+    pub fn written(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.written.map(|offset| entry.mark(offset)))
+    }
+
+    /// The marks of reads (levels above read-your-writes leave them).
+    pub fn read(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.read.map(|offset| entry.mark(offset)))
+    }
+
+    /// Adds a write's mark. True when the marks moved.
+    pub fn add_written(&mut self, mark: &Mark) -> bool {
+        self.raise(&mark.scope, mark.history, Some(mark.offset), None)
+    }
+
+    /// Adds the mark of a state that the user may have seen. True when the marks moved.
+    pub fn add_read(&mut self, mark: &Mark) -> bool {
+        self.raise(&mark.scope, mark.history, None, Some(mark.offset))
+    }
+
+    /// The maximum of both. Commutative, associative and idempotent (as long as
+    /// [`MAX_MARKS`] is not passed), and never lowers a mark. True when the marks moved.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let before = self.doubt.clone();
+        self.doubt.merge(&other.doubt);
+        let mut moved = self.doubt != before;
+        for entry in &other.entries {
+            moved |= self.raise(&entry.scope, entry.history, entry.written, entry.read);
+        }
+        moved
+    }
+
+    /// Settles the doubt of one scope: `mark` is where the primary was at a moment after the user
+    /// arrived. True when the marks moved.
+    pub fn settle(&mut self, mark: &Mark) -> bool {
+        let Doubt::Except(settled) = &mut self.doubt else {
+            return false;
+        };
+        match settled.binary_search(&mark.scope) {
+            Ok(_) => return false,
+            Err(place) => settled.insert(place, mark.scope.clone()),
+        }
+        self.add_written(mark);
+        true
+    }
+
+    /// What a read in `scope` must cover. `with_reads` adds what the user has seen (monotonic reads)
+    /// to what they wrote.
+    #[must_use]
+    pub fn requirement(&self, scope: &Scope, with_reads: bool) -> Requirement {
+        let mut requirement = Requirement::default();
+        for entry in self.entries.iter().filter(|entry| entry.scope == *scope) {
+            let offset = if with_reads {
+                entry.written.max(entry.read)
+            } else {
+                entry.written
+            };
+            if let Some(offset) = offset {
+                requirement.push(Point {
+                    history: entry.history,
+                    offset,
+                });
+            }
+        }
+        if self.is_in_doubt(scope) {
+            requirement.set_barrier();
+        }
+        requirement
+    }
+
+    /// Rewrites the marks of `scope` that lie in the shared prefix of `history` and one of its
+    /// ancestors as marks of `history`, so that tokens don't grow with each failover. `fork` gives the
+    /// first offset that an ancestor does not share. Other marks stay (invariant 4).
+    pub fn rebase(&mut self, scope: &Scope, history: History, fork: impl Fn(History) -> Option<u64>) -> bool {
+        let moves = |entry: &Entry| {
+            entry.scope == *scope
+                && entry.history != history
+                && fork(entry.history).is_some_and(|fork| {
+                    entry
+                        .written
+                        .max(entry.read)
+                        .and_then(Offset::position)
+                        .is_some_and(|offset| offset < fork)
+                })
+        };
+        if !self.entries.iter().any(moves) {
+            return false;
+        }
+        let (old, kept) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition::<Vec<_>, _>(moves);
+        self.entries = kept;
+        for entry in old {
+            self.raise(scope, history, entry.written, entry.read);
+        }
+        true
+    }
+
+    /// Replaces marks of `scope` in `lost` by marks at `at` in `history`. Only for marks whose loss
+    /// has been reported, in an ancestor of `history`.
+    pub(crate) fn replace(&mut self, scope: &Scope, lost: History, history: History, at: Offset) -> bool {
+        let Some(place) = self
+            .entries
+            .iter()
+            .position(|e| e.scope == *scope && e.history == lost)
+        else {
+            return false;
+        };
+        let old = self.entries.remove(place);
+        self.raise(scope, history, old.written.map(|_| at), old.read.map(|_| at))
+    }
+
+    /// Lowers a mark of (scope, history) to `reached` where it lies beyond: no server has ever been
+    /// there, so the token that said so is not to be believed further.
+    pub(crate) fn clamp(&mut self, scope: &Scope, history: History, reached: Offset) -> bool {
+        let mut moved = false;
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|e| e.scope == *scope && e.history == history)
+        {
+            for offset in [&mut entry.written, &mut entry.read].into_iter().flatten() {
+                if !offset.is_unknown() && *offset > reached {
+                    *offset = reached;
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn raise(
+        &mut self,
+        scope: &Scope,
+        history: History,
+        written: Option<Offset>,
+        read: Option<Offset>,
+    ) -> bool {
+        match self
+            .entries
+            .binary_search_by(|entry| (&entry.scope, entry.history).cmp(&(scope, history)))
+        {
+            Ok(place) => {
+                let Some(entry) = self.entries.get_mut(place) else {
+                    return false;
+                };
+                let moved = written > entry.written || read > entry.read;
+                entry.written = entry.written.max(written);
+                entry.read = entry.read.max(read);
+                moved
+            }
+            Err(place) if self.entries.len() < MAX_MARKS => {
+                self.entries.insert(
+                    place,
+                    Entry {
+                        scope: scope.clone(),
+                        history,
+                        written,
+                        read,
+                    },
+                );
+                true
+            }
+            Err(_) => {
+                // Too many: from here on it is not known what the user depends on in this scope.
+                match &mut self.doubt {
+                    Doubt::Nowhere => {
+                        let mut others: Vec<_> =
+                            self.entries.iter().map(|entry| entry.scope.clone()).collect();
+                        others.dedup();
+                        others.retain(|other| other != scope);
+                        self.doubt = Doubt::Except(others);
+                    }
+                    Doubt::Except(settled) => settled.retain(|other| other != scope),
+                }
+                true
+            }
+        }
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(crate) fn doubt(&self) -> &Doubt {
+        &self.doubt
+    }
+
+    pub(crate) fn set_doubt(&mut self, doubt: Doubt) {
+        self.doubt = doubt;
+    }
+
+    /// Adds a decoded entry; false when it is out of order or too many.
+    pub(crate) fn push_decoded(&mut self, entry: Entry) -> bool {
+        let in_order = self
+            .entries
+            .last()
+            .is_none_or(|last| (&last.scope, last.history) < (&entry.scope, entry.history));
+        let fits = self.entries.len() < MAX_MARKS;
+        if in_order && fits {
+            self.entries.push(entry);
+        }
+        in_order && fits
+    }
+}
+
+impl Entry {
+    fn mark(&self, offset: Offset) -> Mark {
+        Mark {
+            scope: self.scope.clone(),
+            history: self.history,
+            offset,
+        }
+    }
+}

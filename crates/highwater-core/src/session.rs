@@ -1,0 +1,460 @@
+//! Sessions: the shared handle on what one user depends on.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::{
+    Consistency, Continuity, Edges, History, Mark, Marks, Offset, Point, Progress, Requirement, Role, Route,
+    RouteCounts, Scope,
+};
+
+/// How many writes of unknown outcome are kept one by one. Beyond, they become one mark at ∞ for their
+/// history, which only the primary can answer (invariant 8).
+const MAX_UNSETTLED: usize = 64;
+
+/// One user's or one caller's view: the marks that they wrote, the marks that they read, and the
+/// writes whose outcome is not known. Cheap to clone; clones share the view.
+///
+/// ```
+/// use highwater_core::{Mark, Offset, Scope, Session};
+/// # use highwater_core::History;
+/// # let history: History = "0123456789abcdef0123456789abcdef01234567".parse()?;
+/// let session = Session::new();
+/// let mark = Mark { scope: Scope::default(), history, offset: Offset::at(42) };
+/// session.add_written(&mark);
+/// // A second session that resumes from the first one's marks depends on the same writes.
+/// let resumed = Session::resume(session.marks());
+/// assert_eq!(resumed.marks(), session.marks());
+/// # Ok::<(), highwater_core::ParseHistoryError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Session(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    marks: Marks,
+    unsettled: Vec<Unsettled>,
+    next_write: u64,
+    /// Counts the moments at which a write became "applied at an unknown place".
+    clock: u64,
+    level: Option<Consistency>,
+    routes: RouteCounts,
+    continuity: Continuity,
+    version: u64,
+}
+
+/// A write that has been started and has no mark yet.
+#[derive(Debug)]
+struct Unsettled {
+    id: u64,
+    scope: Scope,
+    history: History,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Its caller waits for the reply: nobody has been told that it happened.
+    Awaited,
+    /// Its caller has gone; the connection will still settle it.
+    Abandoned,
+    /// It may be applied, or not, or later: the connection was lost.
+    Lost,
+    /// It is applied; its place was not learnt. `clock` is when that was known.
+    Applied { clock: u64 },
+}
+
+impl Session {
+    /// A session that depends on nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A session that depends on these marks, for instance those of a decoded token.
+    #[must_use]
+    pub fn resume(marks: Marks) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            marks,
+            ..State::default()
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change under the lock leaves the state whole, so a panic elsewhere can't spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that the session depends on now. Writes whose outcome is not known appear as marks
+    /// at [`Offset::UNKNOWN`].
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let state = self.state();
+        let mut marks = state.marks.clone();
+        for write in state
+            .unsettled
+            .iter()
+            .filter(|write| write.outcome != Outcome::Awaited)
+        {
+            marks.add_written(&Mark {
+                scope: write.scope.clone(),
+                history: write.history,
+                offset: Offset::UNKNOWN,
+            });
+        }
+        marks
+    }
+
+    /// Adds marks from elsewhere (another token, another service's reply). Never lowers a mark.
+    pub fn merge(&self, marks: &Marks) {
+        let mut state = self.state();
+        let moved = state.marks.merge(marks);
+        state.note(moved);
+    }
+
+    /// Adds the mark of a write.
+    pub fn add_written(&self, mark: &Mark) {
+        let mut state = self.state();
+        let moved = state.marks.add_written(mark);
+        state.note(moved);
+    }
+
+    /// Adds the mark of a state that the user may have seen.
+    pub fn add_read(&self, mark: &Mark) {
+        let mut state = self.state();
+        let moved = state.marks.add_read(mark);
+        state.note(moved);
+    }
+
+    /// Changes whenever a token of this session would change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.state().version
+    }
+
+    /// The session's own consistency level, if one was set.
+    #[must_use]
+    pub fn level(&self) -> Option<Consistency> {
+        self.state().level
+    }
+
+    /// Sets the consistency level of the session's reads; it overrides the client's.
+    pub fn set_level(&self, level: Consistency) {
+        self.state().level = Some(level);
+    }
+
+    /// The worst that a read of this session has met: whether a mark could not be honoured.
+    #[must_use]
+    pub fn continuity(&self) -> Continuity {
+        self.state().continuity
+    }
+
+    /// Where the session's reads came from so far.
+    #[must_use]
+    pub fn routes(&self) -> RouteCounts {
+        self.state().routes
+    }
+
+    /// Counts a read.
+    pub fn record_route(&self, route: Route) {
+        let mut state = self.state();
+        let count = match route {
+            Route::Cache => &mut state.routes.cache,
+            Route::Replica => &mut state.routes.replica,
+            Route::Primary => &mut state.routes.primary,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// What a read in `scope` at `level` must cover.
+    #[must_use]
+    pub fn requirement(&self, scope: &Scope, level: Consistency) -> Requirement {
+        let with_reads = match level {
+            Consistency::Eventual => return Requirement::default(),
+            Consistency::Monotonic => true,
+            Consistency::ReadYourWrites | Consistency::Primary => false,
+        };
+        let state = self.state();
+        let mut requirement = state.marks.requirement(scope, with_reads);
+        requirement.set_clock(state.clock);
+        for write in &state.unsettled {
+            if write.outcome != Outcome::Awaited && write.scope == *scope {
+                requirement.push(Point {
+                    history: write.history,
+                    offset: Offset::UNKNOWN,
+                });
+            }
+        }
+        requirement
+    }
+
+    /// Starts a write in `history`. The first half goes with the command to the connection, which
+    /// says what became of it, also when the caller has gone; the second stays with the caller.
+    #[must_use]
+    pub fn begin_write(&self, scope: &Scope, history: History) -> (PendingWrite, CallerGuard) {
+        let mut state = self.state();
+        let id = state.next_write;
+        state.next_write += 1;
+        state.unsettled.push(Unsettled {
+            id,
+            scope: scope.clone(),
+            history,
+            outcome: Outcome::Awaited,
+        });
+        drop(state);
+        (
+            PendingWrite {
+                session: self.clone(),
+                id,
+                open: true,
+            },
+            CallerGuard {
+                session: self.clone(),
+                id,
+                waiting: true,
+            },
+        )
+    }
+
+    /// Settles the doubt of a session that arrived with an unreadable token: `mark` is where the
+    /// primary was at a moment after the session arrived.
+    pub fn settle_doubt(&self, mark: &Mark) {
+        let mut state = self.state();
+        let moved = state.marks.settle(mark);
+        state.note(moved);
+    }
+
+    /// Takes in what a primary's proof says, for a read of `requirement`: writes that were applied at
+    /// an unknown place are below it, and marks in the shared past are rewritten to its history.
+    pub fn proven_by_primary(
+        &self,
+        scope: &Scope,
+        requirement: &Requirement,
+        progress: &Progress,
+        edges: &Edges,
+    ) {
+        if progress.role != Role::Primary {
+            return;
+        }
+        let mut state = self.state();
+        let mark = Mark {
+            scope: scope.clone(),
+            history: progress.history,
+            offset: Offset::at(progress.applied),
+        };
+        let before = state.unsettled.len();
+        state.unsettled.retain(|write| {
+            let below = matches!(write.outcome, Outcome::Applied { clock } if clock <= requirement.clock());
+            !(below && write.scope == *scope && write.history == progress.history)
+        });
+        let mut moved = before != state.unsettled.len();
+        if moved {
+            state.marks.add_written(&mark);
+        }
+        let own = progress.history;
+        moved |= state
+            .marks
+            .rebase(scope, own, |history| progress.fork_from(history, edges));
+        state.note(moved);
+    }
+
+    /// Records that marks could not be honoured by the primary with this progress. Marks that its
+    /// lineage shows to be lost are replaced by the fork point, so that a loss is reported once;
+    /// marks of unknown histories are kept, since another primary may know them (invariant 4).
+    pub fn record_discontinuity(
+        &self,
+        scope: &Scope,
+        requirement: &Requirement,
+        progress: &Progress,
+        edges: &Edges,
+    ) {
+        use crate::Coverage;
+        let mut state = self.state();
+        let mut moved = false;
+        for point in requirement.points() {
+            match progress.covers(point.history, point.offset, edges) {
+                Coverage::PossiblyLost => {
+                    state.continuity = state.continuity.max(Continuity::PossiblyLost);
+                    let Some(fork) = progress.fork_from(point.history, edges) else {
+                        continue;
+                    };
+                    let kept = Offset::at(fork.saturating_sub(1));
+                    state.unsettled.retain(|write| {
+                        write.scope != *scope
+                            || write.history != point.history
+                            || write.outcome == Outcome::Awaited
+                    });
+                    state.marks.replace(scope, point.history, progress.history, kept);
+                    moved = true;
+                }
+                Coverage::Unknown => {
+                    state.continuity = state.continuity.max(Continuity::UnknownHistory);
+                }
+                // The primary of that very history has not been where the mark says: nobody has.
+                Coverage::Behind if progress.role == Role::Primary && point.history == progress.history => {
+                    moved |= state
+                        .marks
+                        .clamp(scope, point.history, Offset::at(progress.applied));
+                }
+                Coverage::Behind | Coverage::Covered => {}
+            }
+        }
+        state.note(moved);
+    }
+
+    fn abandon(&self, id: u64) {
+        let mut state = self.state();
+        if let Some(write) = state.unsettled.iter_mut().find(|write| write.id == id)
+            && write.outcome == Outcome::Awaited
+        {
+            write.outcome = Outcome::Abandoned;
+            state.note(true);
+        }
+    }
+
+    fn conclude(&self, id: u64, conclusion: Conclusion) {
+        let mut state = self.state();
+        let Some(place) = state.unsettled.iter().position(|write| write.id == id) else {
+            return;
+        };
+        match conclusion {
+            Conclusion::NotSent => {
+                let write = state.unsettled.swap_remove(place);
+                state.note(write.outcome == Outcome::Abandoned);
+            }
+            Conclusion::Settled { history, offset } => {
+                let write = state.unsettled.swap_remove(place);
+                let moved = state.marks.add_written(&Mark {
+                    scope: write.scope,
+                    history,
+                    offset,
+                });
+                state.note(moved || write.outcome == Outcome::Abandoned);
+            }
+            Conclusion::Lost | Conclusion::Applied => {
+                state.clock += 1;
+                let clock = state.clock;
+                if let Some(write) = state.unsettled.get_mut(place) {
+                    write.outcome = match conclusion {
+                        Conclusion::Applied => Outcome::Applied { clock },
+                        _ => Outcome::Lost,
+                    };
+                }
+                state.fold_unsettled();
+                state.note(true);
+            }
+        }
+    }
+}
+
+impl State {
+    fn note(&mut self, moved: bool) {
+        self.version += u64::from(moved);
+    }
+
+    /// Keeps the list of unsettled writes bounded: lost ones become marks at ∞.
+    fn fold_unsettled(&mut self) {
+        let lost = |write: &Unsettled| write.outcome == Outcome::Lost;
+        if self.unsettled.iter().filter(|write| lost(write)).count() <= MAX_UNSETTLED {
+            return;
+        }
+        let (folded, kept) = std::mem::take(&mut self.unsettled)
+            .into_iter()
+            .partition(|write| lost(write));
+        self.unsettled = kept;
+        let folded: Vec<Unsettled> = folded;
+        for write in folded {
+            self.marks.add_written(&Mark {
+                scope: write.scope,
+                history: write.history,
+                offset: Offset::UNKNOWN,
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("Session")
+            .field("marks", &state.marks)
+            .field("unsettled", &state.unsettled.len())
+            .field("continuity", &state.continuity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Conclusion {
+    NotSent,
+    Settled { history: History, offset: Offset },
+    Applied,
+    Lost,
+}
+
+/// The connection's half of a write that has been started: it says what became of the write.
+/// Dropped without a word, the write is in doubt.
+#[derive(Debug)]
+pub struct PendingWrite {
+    session: Session,
+    id: u64,
+    open: bool,
+}
+
+impl PendingWrite {
+    /// The reply came, and the sample that followed it on the same connection says where: at or
+    /// below `offset` of `history`.
+    pub fn settle(mut self, history: History, offset: Offset) {
+        self.conclude(Conclusion::Settled { history, offset });
+    }
+
+    /// No byte of it has been sent: it did not happen.
+    pub fn not_sent(mut self) {
+        self.conclude(Conclusion::NotSent);
+    }
+
+    /// The reply came, but no sample after it: it happened, at a place that is not known.
+    pub fn applied_somewhere(mut self) {
+        self.conclude(Conclusion::Applied);
+    }
+
+    /// Whether it happened is not known, and it may still happen.
+    pub fn lost(mut self) {
+        self.conclude(Conclusion::Lost);
+    }
+
+    fn conclude(&mut self, conclusion: Conclusion) {
+        if std::mem::take(&mut self.open) {
+            self.session.conclude(self.id, conclusion);
+        }
+    }
+}
+
+impl Drop for PendingWrite {
+    fn drop(&mut self) {
+        self.conclude(Conclusion::Lost);
+    }
+}
+
+/// The caller's half of a write that has been started. Dropped before the reply, it leaves the write
+/// in doubt until the connection settles it.
+#[derive(Debug)]
+pub struct CallerGuard {
+    session: Session,
+    id: u64,
+    waiting: bool,
+}
+
+impl CallerGuard {
+    /// The caller has the reply.
+    pub fn replied(mut self) {
+        self.waiting = false;
+    }
+}
+
+impl Drop for CallerGuard {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.session.abandon(self.id);
+        }
+    }
+}
