@@ -27,9 +27,16 @@ impl Progress {
     /// offset counts only below the fork point. An offset of ∞ ("a write whose place is not
     /// known") is covered by nobody but the primary of that very history, which has by definition
     /// applied every write of it that it acknowledged.
+    ///
+    /// A replica at offset 1 or less covers nothing: that is what a replica says, under its old
+    /// history, while it has thrown away its data for a resync that has failed (measured on Redis
+    /// 7.0.15: an empty dataset, served, with the old `master_replid` and `slave_repl_offset:1`).
     #[must_use]
     pub fn covers(&self, history: History, offset: Offset, edges: &Edges) -> Coverage {
         let primary = self.role == Role::Primary;
+        if !primary && self.applied <= 1 {
+            return Coverage::Behind;
+        }
         if history == self.history {
             let covered = offset
                 .position()

@@ -42,7 +42,7 @@ impl Doubt {
     fn is_about(&self, scope: &Scope) -> bool {
         match self {
             Self::Nowhere => false,
-            Self::Except(settled) => !settled.contains(scope),
+            Self::Except(settled) => settled.binary_search(scope).is_err(),
         }
     }
 
@@ -50,7 +50,9 @@ impl Doubt {
         match (&mut *self, other) {
             (_, Self::Nowhere) => {}
             (Self::Nowhere, Self::Except(_)) => *self = other.clone(),
-            (Self::Except(mine), Self::Except(theirs)) => mine.retain(|scope| theirs.contains(scope)),
+            (Self::Except(mine), Self::Except(theirs)) => {
+                mine.retain(|scope| theirs.binary_search(scope).is_ok());
+            }
         }
     }
 }
@@ -129,8 +131,30 @@ impl Marks {
             Ok(_) => return false,
             Err(place) => settled.insert(place, mark.scope.clone()),
         }
+        self.make_room_for(mark);
         self.add_written(mark);
         true
+    }
+
+    /// Drops a mark from a full set that has none for (scope, history), or else adding the mark by
+    /// which the doubt of its scope is settled would only bring the doubt back, for ever.
+    fn make_room_for(&mut self, mark: &Mark) {
+        let place = self
+            .entries
+            .binary_search_by(|entry| (&entry.scope, entry.history).cmp(&(&mark.scope, mark.history)));
+        if place.is_ok() || !self.is_full() {
+            return;
+        }
+        // One of the same scope becomes part of the doubt that is being settled.
+        match self.entries.iter().position(|entry| entry.scope == mark.scope) {
+            Some(same) => drop(self.entries.remove(same)),
+            // One of another scope leaves that scope in doubt.
+            None => {
+                if let (Some(other), Doubt::Except(settled)) = (self.entries.pop(), &mut self.doubt) {
+                    settled.retain(|scope| *scope != other.scope);
+                }
+            }
+        }
     }
 
     /// What a read in `scope` must cover. `with_reads` adds what the user has seen (monotonic reads)
@@ -185,18 +209,30 @@ impl Marks {
         true
     }
 
-    /// Replaces marks of `scope` in `lost` by marks at `at` in `history`. Only for marks whose loss
-    /// has been reported, in an ancestor of `history`.
-    pub(crate) fn replace(&mut self, scope: &Scope, lost: History, history: History, at: Offset) -> bool {
+    /// Replaces the marks of `scope` up to `lost` by marks at `at` in `history`. Only for marks whose
+    /// loss has been reported, in an ancestor of `history`; further ones in the ancestor stay, since
+    /// nobody has been told of them.
+    pub(crate) fn replace(&mut self, scope: &Scope, lost: Point, history: History, at: Offset) -> bool {
         let Some(place) = self
             .entries
             .iter()
-            .position(|e| e.scope == *scope && e.history == lost)
+            .position(|e| e.scope == *scope && e.history == lost.history)
         else {
             return false;
         };
         let old = self.entries.remove(place);
-        self.raise(scope, history, old.written.map(|_| at), old.read.map(|_| at))
+        let reported = |offset: &Offset| *offset <= lost.offset;
+        let further = |offset: &Offset| *offset > lost.offset;
+        let (written, read) = (old.written.filter(further), old.read.filter(further));
+        if written.is_some() || read.is_some() {
+            self.raise(scope, lost.history, written, read);
+        }
+        let (written, read) = (old.written.filter(reported), old.read.filter(reported));
+        if written.is_none() && read.is_none() {
+            return false;
+        }
+        self.raise(scope, history, written.map(|_| at), read.map(|_| at));
+        true
     }
 
     /// Lowers a mark of (scope, history) to `reached` where it lies beyond: no server has ever been
@@ -238,7 +274,7 @@ impl Marks {
                 entry.read = entry.read.max(read);
                 moved
             }
-            Err(place) if self.entries.len() < MAX_MARKS => {
+            Err(place) if !self.is_full() => {
                 self.entries.insert(
                     place,
                     Entry {
@@ -267,6 +303,11 @@ impl Marks {
         }
     }
 
+    /// True when another (scope, history) would become doubt.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_MARKS
+    }
+
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -285,7 +326,7 @@ impl Marks {
             .entries
             .last()
             .is_none_or(|last| (&last.scope, last.history) < (&entry.scope, entry.history));
-        let fits = self.entries.len() < MAX_MARKS;
+        let fits = !self.is_full();
         if in_order && fits {
             self.entries.push(entry);
         }

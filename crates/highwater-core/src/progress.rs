@@ -26,7 +26,7 @@ pub struct Ancestor {
 ///
 /// It is a proof only when it is bound to a reply by one of the two sound forms (law 3 of the
 /// protocol facts); otherwise it is a hint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Primary or replica.
     pub role: Role,
@@ -88,6 +88,7 @@ struct Fields<'a> {
     slave_offset: Option<&'a [u8]>,
     link: Option<&'a [u8]>,
     read_only: Option<&'a [u8]>,
+    backlog: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -120,6 +121,10 @@ impl<'a> Fields<'a> {
             [b's', b'e', b'c', b'o', b'n', b'd', b'_', rest @ ..] => match rest.strip_prefix(b"repl_offset:")
             {
                 Some(value) => (&mut self.second_offset, "second_repl_offset", value),
+                None => return Ok(()),
+            },
+            [b'r', b'e', b'p', b'l', b'_', rest @ ..] => match rest.strip_prefix(b"backlog_active:") {
+                Some(value) => (&mut self.backlog, "repl_backlog_active", value),
                 None => return Ok(()),
             },
             _ => return Ok(()),
@@ -159,7 +164,14 @@ impl<'a> Fields<'a> {
             self.second_offset,
         ) {
             (Some(older), Some(text)) => match offset("second_repl_offset", text)? {
-                Some(fork) if older != history => Some(Ancestor { history: older, fork }),
+                // A lineage without a backlog is not believed. A replica that has thrown away its data
+                // for a resync that then failed has no backlog, and says when it is promoted that it
+                // shares everything with its old history, with an empty dataset (measured on Redis
+                // 7.0.15). A sound promotion and a sound restart have one; without one, the server
+                // takes a new ID as soon as a replica attaches, so nothing is lost by the rule.
+                Some(fork) if older != history && self.backlog != Some(b"0") => {
+                    Some(Ancestor { history: older, fork })
+                }
                 _ => None,
             },
             _ => None,

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Consistency, Continuity, Edges, History, Mark, Marks, Offset, Point, Progress, Requirement, Role, Route,
-    RouteCounts, Scope,
+    RouteCounts, Scope, marks::Doubt,
 };
 
-/// How many writes of unknown outcome are kept one by one. Beyond, they become one mark at ∞ for their
-/// history, which only the primary can answer (invariant 8).
+/// How many (history, outcome) pairs of writes without a place are kept apart from the marks. Beyond,
+/// they become marks at ∞, which only the primary can answer (invariant 8).
 const MAX_UNSETTLED: usize = 64;
 
 /// One user's or one caller's view: the marks that they wrote, the marks that they read, and the
@@ -34,8 +34,11 @@ struct State {
     marks: Marks,
     unsettled: Vec<Unsettled>,
     next_write: u64,
-    /// Counts the moments at which a write became "applied at an unknown place".
+    /// Counts what the session has learnt. A requirement carries the count of its snapshot, so that a
+    /// sample which was asked for on its behalf is never used against something learnt later.
     clock: u64,
+    /// The clock when marks last came in that were in doubt.
+    doubted_at: u64,
     level: Option<Consistency>,
     routes: RouteCounts,
     continuity: Continuity,
@@ -57,8 +60,8 @@ enum Outcome {
     Awaited,
     /// Its caller has gone; the connection will still settle it.
     Abandoned,
-    /// It may be applied, or not, or later: the connection was lost.
-    Lost,
+    /// It may be applied, or not, or later: the connection was lost. `clock` is when that was known.
+    Lost { clock: u64 },
     /// It is applied; its place was not learnt. `clock` is when that was known.
     Applied { clock: u64 },
 }
@@ -108,21 +111,21 @@ impl Session {
     pub fn merge(&self, marks: &Marks) {
         let mut state = self.state();
         let moved = state.marks.merge(marks);
-        state.note(moved);
+        state.learnt(moved, *marks.doubt() != Doubt::Nowhere);
     }
 
     /// Adds the mark of a write.
     pub fn add_written(&self, mark: &Mark) {
         let mut state = self.state();
         let moved = state.marks.add_written(mark);
-        state.note(moved);
+        state.learnt(moved, false);
     }
 
     /// Adds the mark of a state that the user may have seen.
     pub fn add_read(&self, mark: &Mark) {
         let mut state = self.state();
         let moved = state.marks.add_read(mark);
-        state.note(moved);
+        state.learnt(moved, false);
     }
 
     /// Changes whenever a token of this session would change.
@@ -216,9 +219,13 @@ impl Session {
     }
 
     /// Settles the doubt of a session that arrived with an unreadable token: `mark` is where the
-    /// primary was at a moment after the session arrived.
-    pub fn settle_doubt(&self, mark: &Mark) {
+    /// primary was at a moment after `requirement` was taken. Doubt that came in later than that stays:
+    /// what it stands for may lie above the mark.
+    pub fn settle_doubt(&self, requirement: &Requirement, mark: &Mark) {
         let mut state = self.state();
+        if state.doubted_at > requirement.clock() {
+            return;
+        }
         let moved = state.marks.settle(mark);
         state.note(moved);
     }
@@ -249,6 +256,7 @@ impl Session {
         let mut moved = before != state.unsettled.len();
         if moved {
             state.marks.add_written(&mark);
+            state.learnt(true, false);
         }
         let own = progress.history;
         moved |= state
@@ -258,7 +266,7 @@ impl Session {
     }
 
     /// Records that marks could not be honoured by the primary with this progress. Marks that its
-    /// lineage shows to be lost are replaced by the fork point, so that a loss is reported once;
+    /// lineage shows to be lost are replaced by where the primary is now, so that a loss is reported once;
     /// marks of unknown histories are kept, since another primary may know them (invariant 4).
     pub fn record_discontinuity(
         &self,
@@ -270,27 +278,43 @@ impl Session {
         use crate::Coverage;
         let mut state = self.state();
         let mut moved = false;
+        let nothing_new = state.clock == requirement.clock();
         for point in requirement.points() {
             match progress.covers(point.history, point.offset, edges) {
                 Coverage::PossiblyLost => {
                     state.continuity = state.continuity.max(Continuity::PossiblyLost);
-                    let Some(fork) = progress.fork_from(point.history, edges) else {
-                        continue;
-                    };
-                    let kept = Offset::at(fork.saturating_sub(1));
+                    // From here on the session depends on what the primary has now: all of its writes
+                    // that survived are in that, which is more than the fork point would promise.
+                    let kept = Offset::at(progress.applied);
+                    let before = state.unsettled.len();
+                    // Only what the requirement knew of: what was learnt later may lie above the sample.
                     state.unsettled.retain(|write| {
-                        write.scope != *scope
-                            || write.history != point.history
-                            || write.outcome == Outcome::Awaited
+                        let known = match write.outcome {
+                            Outcome::Awaited | Outcome::Abandoned => false,
+                            Outcome::Lost { clock } | Outcome::Applied { clock } => {
+                                clock <= requirement.clock()
+                            }
+                        };
+                        !known || write.scope != *scope || write.history != point.history
                     });
-                    state.marks.replace(scope, point.history, progress.history, kept);
+                    if before != state.unsettled.len() {
+                        state.marks.add_written(&Mark {
+                            scope: scope.clone(),
+                            history: progress.history,
+                            offset: kept,
+                        });
+                    }
+                    state.marks.replace(scope, *point, progress.history, kept);
                     moved = true;
                 }
                 Coverage::Unknown => {
                     state.continuity = state.continuity.max(Continuity::UnknownHistory);
                 }
-                // The primary of that very history has not been where the mark says: nobody has.
-                Coverage::Behind if progress.role == Role::Primary && point.history == progress.history => {
+                // The primary of that very history has not been where the mark says: nobody has. Said
+                // of the marks that the requirement knew of; a write since may have gone further.
+                Coverage::Behind
+                    if progress.role == Role::Primary && point.history == progress.history && nothing_new =>
+                {
                     moved |= state
                         .marks
                         .clamp(scope, point.history, Offset::at(progress.applied));
@@ -298,7 +322,9 @@ impl Session {
                 Coverage::Behind | Coverage::Covered => {}
             }
         }
-        state.note(moved);
+        if moved {
+            state.learnt(true, false);
+        }
     }
 
     fn abandon(&self, id: u64) {
@@ -328,18 +354,20 @@ impl Session {
                     history,
                     offset,
                 });
-                state.note(moved || write.outcome == Outcome::Abandoned);
+                state.learnt(moved || write.outcome == Outcome::Abandoned, false);
             }
             Conclusion::Lost | Conclusion::Applied => {
                 state.clock += 1;
                 let clock = state.clock;
-                if let Some(write) = state.unsettled.get_mut(place) {
-                    write.outcome = match conclusion {
-                        Conclusion::Applied => Outcome::Applied { clock },
-                        _ => Outcome::Lost,
-                    };
+                let outcome = match conclusion {
+                    Conclusion::Applied => Outcome::Applied { clock },
+                    _ => Outcome::Lost { clock },
+                };
+                let write = state.unsettled.swap_remove(place);
+                state.keep_unsettled(Unsettled { outcome, ..write });
+                if state.marks.is_full() {
+                    state.doubted_at = clock;
                 }
-                state.fold_unsettled();
                 state.note(true);
             }
         }
@@ -351,18 +379,36 @@ impl State {
         self.version += u64::from(moved);
     }
 
-    /// Keeps the list of unsettled writes bounded: lost ones become marks at ∞.
-    fn fold_unsettled(&mut self) {
-        let lost = |write: &Unsettled| write.outcome == Outcome::Lost;
-        if self.unsettled.iter().filter(|write| lost(write)).count() <= MAX_UNSETTLED {
+    /// Marks came in, with doubt or without.
+    fn learnt(&mut self, moved: bool, doubt: bool) {
+        self.clock += 1;
+        // In a full set, what moved may have become doubt.
+        if doubt || (moved && self.marks.is_full()) {
+            self.doubted_at = self.clock;
+        }
+        self.note(moved);
+    }
+
+    /// Keeps a write whose place will not be learnt. One a history and outcome is enough, the latest:
+    /// what settles it settles the earlier ones too, so a session that goes on writing over a broken
+    /// link does not grow (invariant 8).
+    fn keep_unsettled(&mut self, write: Unsettled) {
+        let same = self.unsettled.iter_mut().find(|kept| {
+            kept.scope == write.scope
+                && kept.history == write.history
+                && std::mem::discriminant(&kept.outcome) == std::mem::discriminant(&write.outcome)
+        });
+        if let Some(kept) = same {
+            kept.outcome = write.outcome;
             return;
         }
-        let (folded, kept) = std::mem::take(&mut self.unsettled)
-            .into_iter()
-            .partition(|write| lost(write));
-        self.unsettled = kept;
-        let folded: Vec<Unsettled> = folded;
-        for write in folded {
+        let concluded = self
+            .unsettled
+            .iter()
+            .filter(|kept| matches!(kept.outcome, Outcome::Lost { .. } | Outcome::Applied { .. }));
+        if concluded.count() < MAX_UNSETTLED {
+            self.unsettled.push(write);
+        } else {
             self.marks.add_written(&Mark {
                 scope: write.scope,
                 history: write.history,
@@ -445,7 +491,8 @@ pub struct CallerGuard {
 }
 
 impl CallerGuard {
-    /// The caller has the reply.
+    /// The caller has the reply. Only for replies that are delivered after the connection's half has
+    /// said its word: until then the write stands in no requirement.
     pub fn replied(mut self) {
         self.waiting = false;
     }

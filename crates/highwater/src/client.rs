@@ -1,0 +1,153 @@
+//! The client.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use highwater_core::{Consistency, Scope, Session};
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+use crate::{
+    builder::ClientBuilder,
+    command::Command,
+    error::Error,
+    route::{Reply, Router},
+    session_connection::SessionConnection,
+    status::Status,
+};
+
+/// A client of one Redis or Valkey deployment: a primary and its replicas. Cheap to clone; clones
+/// share connections.
+///
+/// ```no_run
+/// use highwater::{Client, Session};
+/// use redis::AsyncCommands;
+///
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::builder()
+///     .primary("redis://127.0.0.1:6379")
+///     .replica("redis://127.0.0.1:6380")
+///     .connect()
+///     .await?;
+/// let session = Session::new();
+/// let mut connection = client.with(&session);
+/// let () = connection.set("greeting", "hello").await?;
+/// // From a replica if one has caught up with the write, from the primary if not.
+/// let greeting: String = connection.get("greeting").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    router: Router,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The nodes' tasks end with the last handle; what they still hold is concluded as lost.
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Client {
+    /// Begins a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(router: Router, tasks: Vec<JoinHandle<()>>) -> Self {
+        Self(Arc::new(Inner { router, tasks }))
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
+    /// A connection for redis-rs's commands, under this session.
+    #[must_use]
+    pub fn with(&self, session: &Session) -> SessionConnection {
+        SessionConnection::new(self.clone(), Some(session.clone()))
+    }
+
+    /// A connection for redis-rs's commands that belong to no session: its reads depend on nothing,
+    /// its writes leave no mark.
+    #[must_use]
+    pub fn without_session(&self) -> SessionConnection {
+        SessionConnection::new(self.clone(), None)
+    }
+
+    /// Carries out a command, and says where the reply came from and why.
+    ///
+    /// # Errors
+    ///
+    /// An error reply of the server, or why there is no reply: see [`ErrorKind`](crate::ErrorKind).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the connection and everybody else's replies as they are. A write
+    /// whose future is dropped may still happen; the session is then in doubt, and its reads go to
+    /// the primary until the write's place is known.
+    pub async fn call(&self, command: impl Into<Command>) -> Result<Reply, Error> {
+        self.0.router.call(&command.into()).await
+    }
+
+    /// The scope that the client's marks are of.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.0.router.scope
+    }
+
+    /// The consistency level of reads that say nothing else.
+    #[must_use]
+    pub fn level(&self) -> Consistency {
+        self.0.router.level
+    }
+
+    /// How it stands with each node, and where replies came from.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.0.router)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("scope", &self.0.router.scope)
+            .field("level", &self.0.router.level)
+            .field("primary", &self.0.router.primary.address)
+            .field(
+                "replicas",
+                &self
+                    .0
+                    .router
+                    .replicas
+                    .iter()
+                    .map(|node| &node.address)
+                    .collect::<Vec<_>>(),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service<Command> for Client {
+    type Response = Reply;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Reply, Error>>;
+
+    /// Always ready: the bound on what is in flight is kept by the call itself, in order of arrival.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, command: Command) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.0.router.call(&command).await })
+    }
+}

@@ -1,0 +1,115 @@
+//! Commands: what a caller asks, as the stack passes it on.
+
+mod class;
+mod packed;
+mod table;
+
+use highwater_core::{Consistency, Session};
+use redis::{Cmd, Pipeline};
+
+pub use self::class::Class;
+pub(crate) use self::table::CommandTable;
+
+/// One command, or a pipeline that travels as one unit, with the session and the consistency level
+/// that it is asked under.
+///
+/// ```
+/// use highwater::{Command, Consistency, Session};
+///
+/// let session = Session::new();
+/// let command = Command::new(redis::cmd("GET").arg("greeting"))
+///     .session(&session)
+///     .level(Consistency::Primary);
+/// # let _ = command;
+/// ```
+#[derive(Clone)]
+pub struct Command {
+    pub(crate) packed: Vec<u8>,
+    /// How many replies the server will send.
+    pub(crate) replies: usize,
+    /// A pipeline: its replies come as an array.
+    pub(crate) pipeline: bool,
+    pub(crate) session: Option<Session>,
+    pub(crate) level: Option<Consistency>,
+}
+
+impl Command {
+    /// A single command.
+    #[must_use]
+    pub fn new(command: &Cmd) -> Self {
+        Self {
+            packed: command.get_packed_command(),
+            replies: 1,
+            pipeline: false,
+            session: None,
+            level: None,
+        }
+    }
+
+    /// A pipeline, atomic or not, as one unit: if one of its commands may write, all go to the
+    /// primary. Its reply is an array of what the server sends, so that of an atomic one has the
+    /// replies to MULTI, to each queued command, and to EXEC.
+    #[must_use]
+    pub fn pipeline(pipeline: &Pipeline) -> Self {
+        Self {
+            packed: pipeline.get_packed_pipeline(),
+            replies: pipeline.len() + if pipeline.is_transaction() { 2 } else { 0 },
+            pipeline: true,
+            session: None,
+            level: None,
+        }
+    }
+
+    /// Asks under this session: reads cover what it wrote, writes move it.
+    #[must_use]
+    pub fn session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self
+    }
+
+    /// Asks at this consistency level, instead of the session's or the client's.
+    #[must_use]
+    pub fn level(mut self, level: Consistency) -> Self {
+        self.level = Some(level);
+        self
+    }
+}
+
+impl From<&Cmd> for Command {
+    fn from(command: &Cmd) -> Self {
+        Self::new(command)
+    }
+}
+
+impl From<Cmd> for Command {
+    fn from(command: Cmd) -> Self {
+        Self::new(&command)
+    }
+}
+
+impl From<&mut Cmd> for Command {
+    fn from(command: &mut Cmd) -> Self {
+        Self::new(command)
+    }
+}
+
+impl From<&Pipeline> for Command {
+    fn from(pipeline: &Pipeline) -> Self {
+        Self::pipeline(pipeline)
+    }
+}
+
+impl std::fmt::Debug for Command {
+    /// The command's name and size; never keys or values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = packed::Commands::new(&self.packed)
+            .next()
+            .and_then(|mut arguments| arguments.next());
+        f.debug_struct("Command")
+            .field("name", &String::from_utf8_lossy(name.unwrap_or_default()))
+            .field("replies", &self.replies)
+            .field("bytes", &self.packed.len())
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}

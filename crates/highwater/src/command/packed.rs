@@ -1,0 +1,83 @@
+//! A look at encoded commands: their names and arguments, without copying.
+
+/// The commands in a buffer of requests that redis-rs has encoded.
+#[derive(Clone, Debug)]
+pub(super) struct Commands<'a>(&'a [u8]);
+
+/// The arguments of one command, its name first.
+#[derive(Clone, Debug)]
+pub(super) struct Arguments<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Commands<'a> {
+    pub(super) fn new(packed: &'a [u8]) -> Self {
+        Self(packed)
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Arguments<'a>;
+
+    fn next(&mut self) -> Option<Arguments<'a>> {
+        let (left, rest) = number(self.0, b'*')?;
+        let arguments = Arguments { rest, left };
+        let mut skipped = arguments.clone();
+        skipped.by_ref().for_each(drop);
+        self.0 = skipped.rest;
+        Some(arguments)
+    }
+}
+
+impl<'a> Iterator for Arguments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let (len, rest) = number(self.rest, b'$')?;
+        let (argument, rest) = rest.split_at_checked(len)?;
+        self.rest = rest.get(2..)?;
+        Some(argument)
+    }
+}
+
+/// The number after `mark`, and what follows its line.
+fn number(bytes: &[u8], mark: u8) -> Option<(usize, &[u8])> {
+    let rest = bytes.strip_prefix(&[mark])?;
+    let mut value = 0_usize;
+    for (digits, byte) in rest.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(usize::from(byte - b'0'))?,
+            b'\r' => return Some((value, rest.get(digits + 2..)?)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_every_argument_of_every_command() {
+        let mut pipeline = redis::pipe();
+        pipeline
+            .atomic()
+            .cmd("SET")
+            .arg("k")
+            .arg(b"\r\n$1\r\n")
+            .cmd("GET")
+            .arg("");
+        let packed = pipeline.get_packed_pipeline();
+        let seen: Vec<Vec<&[u8]>> = Commands::new(&packed).map(Iterator::collect).collect();
+        let expected: Vec<Vec<&[u8]>> = vec![
+            vec![b"MULTI"],
+            vec![b"SET", b"k", b"\r\n$1\r\n"],
+            vec![b"GET", b""],
+            vec![b"EXEC"],
+        ];
+        assert_eq!(seen, expected);
+    }
+}

@@ -1,0 +1,406 @@
+//! The caller's side of one pipelined connection: commands go into a shared buffer, which becomes
+//! flushes, each with at most one leading and one trailing INFO.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_util::task::AtomicWaker;
+use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Session};
+use redis::Value;
+use tokio::sync::oneshot;
+
+use super::stream::WriteHalf;
+use crate::error::{Error, ErrorKind};
+
+const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
+/// A buffer that has grown beyond this is given back after use.
+const KEEP_BUFFER: usize = 256 * 1024;
+
+/// One or several commands that travel as a unit.
+pub(crate) struct Request<'a> {
+    /// The encoded commands.
+    pub(crate) packed: &'a [u8],
+    /// How many replies they have.
+    pub(crate) replies: usize,
+    /// The proof that the replies need.
+    pub(crate) proof: ProofWanted,
+    /// The commands may write: a lost connection leaves them in doubt.
+    pub(crate) may_write: bool,
+    /// The session that is to know of the write.
+    pub(crate) writer: Option<(&'a Session, &'a Scope)>,
+}
+
+/// The proof that a request's replies need. Forms: law 3 of the protocol facts, (b).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProofWanted {
+    /// None: no INFO is sent for this request's sake.
+    Nothing,
+    /// A lower bound: an INFO before the replies, and no null push in between.
+    Leading,
+    /// A lower and an upper bound: an INFO before, and one after.
+    Both,
+    /// The primary's: an INFO after the replies, in the same history as the sample before them.
+    Trailing,
+}
+
+/// What a request's replies can prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nothing was asked for, or the proof was voided.
+    None,
+    /// The replies show at least this progress, and at most the second one.
+    Between(Progress, Option<Progress>),
+}
+
+/// The replies to a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// One reply, or an array of several (errors among them as values).
+    pub(crate) value: Value,
+    pub(crate) proof: Proof,
+}
+
+/// A request that has been accepted.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) answer: oneshot::Receiver<Result<Answer, Error>>,
+    pub(crate) guard: Option<CallerGuard>,
+}
+
+/// What the next reply on the wire is for.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// An INFO: a flush's leading one, its trailing one, or one for its own sake.
+    Leading,
+    Trailing,
+    Probe,
+    /// A caller's request.
+    Call(Call),
+    /// No reply: all replies of a flush have come before this.
+    EndOfFlush,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) replies: usize,
+    pub(super) proof: ProofWanted,
+    pub(super) may_write: bool,
+    pub(super) write: Option<PendingWrite>,
+    pub(super) reply_to: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Requests that have not been answered.
+    pub(crate) in_flight: usize,
+    /// Bytes that have not been written.
+    pub(crate) buffered: usize,
+}
+
+/// One connection, as its callers and its driver share it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) socket: WriteHalf,
+    pub(super) driver: AtomicWaker,
+    queue: Mutex<Queue>,
+    bounds: Bounds,
+    /// The queue's `in_flight`, for those who only want to know.
+    load: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Encoded and not yet taken by a writer; the open flush.
+    out: Vec<u8>,
+    /// Taken, and not wholly written: the driver has to go on.
+    stuck: Option<(Vec<u8>, usize)>,
+    /// Room for the next `out`.
+    spare: Vec<u8>,
+    /// What the replies will be for, in wire order, as far as the driver has not taken it.
+    staged: VecDeque<Slot>,
+    open: OpenFlush,
+    /// Somebody is writing: nobody else may.
+    writing: bool,
+    /// The driver is about to flush: callers leave it to it, unless the cap is reached.
+    gathering: bool,
+    /// When each flush was sent of which not all replies have come.
+    flushes: VecDeque<Instant>,
+    /// Requests without an answer.
+    in_flight: usize,
+    /// How many callers are about: what is in flight, and what was answered last.
+    crowd: usize,
+    /// The history of the connection's last sample: where a write is about to go.
+    history: History,
+    closed: Option<Error>,
+}
+
+#[derive(Debug, Default)]
+struct OpenFlush {
+    requests: usize,
+    leading: bool,
+    trailing: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: WriteHalf, bounds: Bounds, history: History) -> Self {
+        Self {
+            socket,
+            driver: AtomicWaker::new(),
+            bounds,
+            load: AtomicUsize::new(0),
+            queue: Mutex::new(Queue {
+                out: Vec::with_capacity(4096),
+                stuck: None,
+                spare: Vec::with_capacity(4096),
+                staged: VecDeque::with_capacity(64),
+                open: OpenFlush::default(),
+                writing: false,
+                gathering: false,
+                flushes: VecDeque::new(),
+                in_flight: 0,
+                crowd: 0,
+                history,
+                closed: None,
+            }),
+        }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic happens under this lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many requests have no answer yet: for choosing among nodes.
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Puts a request into the open flush, and flushes when nothing is in flight or the cap is
+    /// reached; otherwise the driver will.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is closed or full. Then nothing has been sent.
+    pub(crate) fn send(&self, request: &Request<'_>) -> Result<Sent, Error> {
+        let (reply_to, answer) = oneshot::channel();
+        let mut queue = self.queue();
+        if let Some(error) = &queue.closed {
+            return Err(error.clone());
+        }
+        if queue.in_flight >= self.bounds.in_flight {
+            return Err(overloaded("too many requests in flight on this connection"));
+        }
+        if queue.out.len() + request.packed.len() > self.bounds.buffered && !queue.out.is_empty() {
+            return Err(overloaded("too many bytes wait to be written on this connection"));
+        }
+        if matches!(request.proof, ProofWanted::Leading | ProofWanted::Both) && !queue.open.leading {
+            queue.open.leading = true;
+            queue.out.extend_from_slice(INFO);
+            queue.staged.push_back(Slot::Leading);
+        }
+        queue.open.trailing |= matches!(request.proof, ProofWanted::Both | ProofWanted::Trailing);
+        queue.open.requests += 1;
+        queue.out.extend_from_slice(request.packed);
+        let (write, guard) = match request.writer {
+            Some((session, scope)) => {
+                let (write, guard) = session.begin_write(scope, queue.history);
+                (Some(write), Some(guard))
+            }
+            None => (None, None),
+        };
+        let Request {
+            replies,
+            proof,
+            may_write,
+            ..
+        } = *request;
+        let call = Call {
+            replies,
+            proof,
+            may_write,
+            write,
+            reply_to,
+        };
+        queue.staged.push_back(Slot::Call(call));
+        queue.in_flight += 1;
+        self.load.store(queue.in_flight, Ordering::Relaxed);
+        queue.crowd = queue.crowd.max(queue.in_flight);
+        let cap = queue.cap();
+        if !queue.writing && (queue.open.requests >= cap || (queue.flushes.is_empty() && !queue.gathering)) {
+            self.flush(queue);
+        }
+        Ok(Sent { answer, guard })
+    }
+
+    /// Writes what is buffered, outside the lock, until nothing that must go now is left.
+    pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
+        while queue.closed.is_none() && !queue.writing && !queue.out.is_empty() {
+            queue.seal();
+            queue.writing = true;
+            let spare = std::mem::take(&mut queue.spare);
+            let out = std::mem::replace(&mut queue.out, spare);
+            drop(queue);
+            let written = self.write(&out, 0);
+            queue = self.queue();
+            if !self.wrote(&mut queue, out, written) {
+                return;
+            }
+            // What came while we wrote waits for the driver, unless the driver has no reason to wake.
+            if queue.open.requests < queue.cap() && !queue.flushes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with what did not go into the socket. True when nothing is stuck any more.
+    pub(super) fn unstick(&self) -> bool {
+        let mut queue = self.queue();
+        let Some((out, from)) = queue.stuck.take() else {
+            return true;
+        };
+        drop(queue);
+        let written = self.write(&out, from);
+        let mut queue = self.queue();
+        self.wrote(&mut queue, out, written)
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.queue().stuck.is_some()
+    }
+
+    fn write(&self, out: &[u8], mut from: usize) -> io::Result<usize> {
+        while let Some(rest) = out.get(from..).filter(|rest| !rest.is_empty()) {
+            match self.socket.try_write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => from += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(from)
+    }
+
+    /// Takes note of a write's outcome; false when the driver has to go on.
+    fn wrote(&self, queue: &mut Queue, mut out: Vec<u8>, written: io::Result<usize>) -> bool {
+        match written {
+            Ok(len) if len == out.len() => {
+                queue.writing = false;
+                if out.capacity() <= KEEP_BUFFER {
+                    out.clear();
+                    queue.spare = out;
+                }
+                true
+            }
+            Ok(len) => {
+                queue.stuck = Some((out, len));
+                self.driver.wake();
+                false
+            }
+            Err(error) => {
+                queue.closed.get_or_insert_with(|| lost_while("writing", error));
+                self.driver.wake();
+                false
+            }
+        }
+    }
+
+    /// Wakes the driver, so that it looks after waiters.
+    pub(super) fn wake_driver(&self) {
+        self.driver.wake();
+    }
+
+    /// Sends an INFO for its own sake.
+    pub(super) fn probe(&self) {
+        let mut queue = self.queue();
+        if queue.closed.is_some() {
+            return;
+        }
+        queue.out.extend_from_slice(INFO);
+        queue.staged.push_back(Slot::Probe);
+        self.flush(queue);
+    }
+
+    /// Takes note of what a batch of replies has concluded.
+    pub(super) fn concluded(&self, queue: &mut Queue, calls: usize, flushes: usize, history: History) {
+        queue.crowd = queue.in_flight.max(calls);
+        queue.in_flight = queue.in_flight.saturating_sub(calls);
+        self.load.store(queue.in_flight, Ordering::Relaxed);
+        queue.flushes.drain(..flushes.min(queue.flushes.len()));
+        queue.history = history;
+    }
+
+    /// No more requests are taken; what is in flight is the driver's to conclude.
+    pub(super) fn close(&self, error: &Error) -> Vec<Slot> {
+        let mut queue = self.queue();
+        queue.closed.get_or_insert_with(|| error.clone());
+        queue.in_flight = 0;
+        queue.staged.drain(..).collect()
+    }
+}
+
+impl Queue {
+    /// How many requests make a flush that is sent at once, whatever is in flight.
+    fn cap(&self) -> usize {
+        (self.crowd / 8).clamp(4, 32)
+    }
+
+    /// Ends the open flush.
+    fn seal(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        if open.trailing {
+            self.out.extend_from_slice(INFO);
+            self.staged.push_back(Slot::Trailing);
+        }
+        self.staged.push_back(Slot::EndOfFlush);
+        self.flushes.push_back(Instant::now());
+    }
+
+    /// Hands over what the next replies are for.
+    pub(super) fn take_staged(&mut self, into: &mut VecDeque<Slot>) {
+        if into.is_empty() {
+            std::mem::swap(&mut self.staged, into);
+        } else {
+            into.append(&mut self.staged);
+        }
+    }
+
+    pub(super) fn set_gathering(&mut self, gathering: bool) {
+        self.gathering = gathering;
+    }
+
+    pub(super) fn oldest_flush(&self) -> Option<Instant> {
+        self.flushes.front().copied()
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    pub(super) fn closed(&self) -> Option<&Error> {
+        self.closed.as_ref()
+    }
+}
+
+fn overloaded(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        format!("{what}; nothing was sent; slow down, or raise the bound"),
+    )
+}
+
+pub(super) fn lost_while(doing: &str, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Disconnected,
+        format!("the connection was lost while {doing}"),
+    )
+    .with_source(error)
+}

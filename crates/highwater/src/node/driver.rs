@@ -1,0 +1,483 @@
+//! The driver of one connection: reads replies and pushes in wire order, binds proofs to replies,
+//! settles writes, and hands each caller what is theirs.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use highwater_core::{Offset, Progress, Role};
+use redis::{PushKind, Value};
+use tokio::time::Sleep;
+
+use super::{
+    Node, Sample,
+    connection::{Answer, Call, Connection, Proof, ProofWanted, Slot, lost_while},
+    reply::{self, Parser},
+    stream::{ReadBuffer, ReadHalf},
+};
+use crate::error::{Error, ErrorKind};
+
+/// How many times in a row the socket is read before other tasks get their turn.
+const READS_PER_TURN: usize = 8;
+/// The least time between two INFOs that are sent only because somebody waits.
+const PROBE_PACE: Duration = Duration::from_millis(1);
+
+/// Drives one connection until it ends.
+pub(super) struct Driver {
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    socket: ReadHalf,
+    buffer: ReadBuffer,
+    parser: Parser,
+    /// What the next replies are for.
+    expected: VecDeque<Slot>,
+    /// The replies so far to the call in front, when it has several.
+    collected: Vec<Value>,
+    /// The flush's leading INFO, until a null push voids it.
+    leading: Option<Progress>,
+    /// Calls of this flush that are answered and wait for its trailing INFO.
+    untrailed: Vec<Untrailed>,
+    /// The connection's last sample, and whether a null push has come since.
+    previous: Progress,
+    null_since: bool,
+    /// Counts null pushes.
+    nulls: u64,
+    /// The last INFO's text: a reply of the same bytes needs no scan.
+    last_info: Vec<u8>,
+    batch: Batch,
+    tick: Pin<Box<Sleep>>,
+    pace: Pin<Box<Sleep>>,
+    probing: bool,
+    gathering: bool,
+}
+
+/// A call that has its reply and no proof yet.
+struct Untrailed {
+    call: Call,
+    value: Value,
+    leading: Option<Progress>,
+    /// The count of null pushes when the reply came.
+    nulls: u64,
+}
+
+/// What one turn has concluded, for the queue's books.
+#[derive(Default)]
+struct Batch {
+    calls: usize,
+    flushes: usize,
+}
+
+impl Driver {
+    pub(super) fn new(
+        node: Arc<Node>,
+        connection: Arc<Connection>,
+        socket: ReadHalf,
+        buffer: ReadBuffer,
+        first: Progress,
+    ) -> Self {
+        Self {
+            node,
+            connection,
+            socket,
+            buffer,
+            parser: Parser::default(),
+            expected: VecDeque::with_capacity(64),
+            collected: Vec::new(),
+            leading: None,
+            untrailed: Vec::new(),
+            previous: first,
+            null_since: false,
+            nulls: 0,
+            last_info: Vec::new(),
+            batch: Batch::default(),
+            tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            pace: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            probing: false,
+            gathering: false,
+        }
+    }
+
+    /// Drives the connection to its end, concludes what is in flight, and says why it ended.
+    pub(super) async fn run(mut self) -> Error {
+        let error = poll_fn(|context| self.poll(context)).await;
+        self.conclude_all(&error);
+        error
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        self.connection.driver.register(context.waker());
+        match self.turn(context) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        if std::mem::take(&mut self.gathering) {
+            self.flush();
+        }
+        let mut reads = 0;
+        loop {
+            match self.socket.poll_read(context, self.buffer.space()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    let end = std::io::ErrorKind::UnexpectedEof.into();
+                    return Err(lost_while("waiting for replies: the server closed it", end));
+                }
+                Poll::Ready(Ok(len)) => self.buffer.filled(len),
+                Poll::Ready(Err(error)) => return Err(lost_while("reading", error)),
+            }
+            self.take_replies()?;
+            reads += 1;
+            if reads == READS_PER_TURN {
+                context.waker().wake_by_ref();
+                break;
+            }
+        }
+        let answered = self.batch.calls;
+        self.close_books();
+        while self.connection.is_stuck() {
+            match self.connection.socket.poll_ready(context) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) => {
+                    if self.connection.unstick() {
+                        break;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(lost_while("writing", error)),
+            }
+        }
+        if let Some(error) = self.connection.queue().closed() {
+            return Err(error.clone());
+        }
+        if answered > 1 {
+            // Several callers have just been woken: let them put their next requests into one flush.
+            self.gathering = true;
+            self.connection.queue().set_gathering(true);
+            context.waker().wake_by_ref();
+        } else {
+            self.flush();
+        }
+        self.watch(context)
+    }
+
+    fn flush(&self) {
+        let mut queue = self.connection.queue();
+        queue.set_gathering(false);
+        if queue.has_unsent() {
+            self.connection.flush(queue);
+        }
+    }
+
+    /// Timeouts, and INFOs for their own sake.
+    fn watch(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        let (response_timeout, idle_probe) =
+            (self.node.settings.response_timeout, self.node.settings.idle_probe);
+        while self.tick.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if let Some(oldest) = self.connection.queue().oldest_flush()
+                && now.duration_since(oldest) >= response_timeout
+            {
+                let silence = format!("no reply from {} within {response_timeout:?}", self.node.address);
+                return Err(Error::new(ErrorKind::Disconnected, silence));
+            }
+            if !self.probing && self.node.sample_age(now) >= idle_probe {
+                self.probe();
+            }
+            let period = response_timeout.min(idle_probe) / 4;
+            self.tick.as_mut().reset((now + period).into());
+        }
+        while !self.probing && self.node.waiters.any() {
+            if self.pace.as_mut().poll(context).is_pending() {
+                break;
+            }
+            self.pace.as_mut().reset((Instant::now() + PROBE_PACE).into());
+            self.probe();
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) {
+        self.probing = true;
+        self.node.waiters.asking();
+        self.connection.probe();
+    }
+
+    /// Reads every whole reply and push in the buffer.
+    fn take_replies(&mut self) -> Result<(), Error> {
+        let buffer = std::mem::replace(&mut self.buffer, ReadBuffer::empty());
+        let mut at = 0;
+        let outcome = self.take_replies_from(buffer.unread(), &mut at);
+        self.buffer = buffer;
+        self.buffer.consume(at);
+        outcome
+    }
+
+    fn take_replies_from(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Error> {
+        while *at < bytes.len() {
+            if self.expected.is_empty() {
+                self.connection.queue().take_staged(&mut self.expected);
+            }
+            self.pass_silent_slots();
+            let info = matches!(
+                self.expected.front(),
+                Some(Slot::Leading | Slot::Trailing | Slot::Probe)
+            );
+            if info && self.parser.between_replies() {
+                match reply::text(bytes, at)? {
+                    None => return Ok(()),
+                    Some(Some(text)) => {
+                        let progress = self.sample(text)?;
+                        self.info(Some(progress))?;
+                        continue;
+                    }
+                    Some(None) => {}
+                }
+            }
+            match self.parser.next(bytes, at)? {
+                None => return Ok(()),
+                Some(Value::Push { kind, data }) => self.push(&kind, &data),
+                // An INFO that was refused proves nothing.
+                Some(_) if info => self.info(None)?,
+                Some(value) => self.reply(value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes what the wire says nothing for: ends of flushes, and requests for nothing but a proof.
+    fn pass_silent_slots(&mut self) {
+        loop {
+            match self.expected.front() {
+                Some(Slot::EndOfFlush) => {
+                    self.expected.pop_front();
+                    self.batch.flushes += 1;
+                    // A proof belongs to its flush (law 4: what was reached is never remembered).
+                    self.leading = None;
+                }
+                Some(Slot::Call(call)) if call.replies == 0 => self.answered(Value::Nil),
+                _ => return,
+            }
+        }
+    }
+
+    fn push(&mut self, kind: &PushKind, data: &[Value]) {
+        if *kind == PushKind::Invalidate && matches!(data.first(), Some(Value::Nil) | None) {
+            // The data set was replaced (or flushed): nothing that INFO said before holds for
+            // replies after this (law 3 b).
+            self.leading = None;
+            self.null_since = true;
+            self.nulls += 1;
+        }
+    }
+
+    fn sample(&mut self, text: &[u8]) -> Result<Progress, Error> {
+        if self.last_info == text {
+            return Ok(self.previous);
+        }
+        let progress = Progress::scan(text).map_err(|error| {
+            Error::new(
+                ErrorKind::Protocol,
+                "the server's replication state makes no sense",
+            )
+            .with_source(error)
+        })?;
+        self.last_info.clear();
+        self.last_info.extend_from_slice(text);
+        Ok(progress)
+    }
+
+    /// Takes in the reply to an INFO.
+    fn info(&mut self, progress: Option<Progress>) -> Result<(), Error> {
+        let slot = self.expected.pop_front();
+        match slot {
+            Some(Slot::Leading) => self.leading = progress,
+            Some(Slot::Trailing) => self.trailing(progress),
+            Some(Slot::Probe) => self.probing = false,
+            Some(Slot::Call(_) | Slot::EndOfFlush) | None => {
+                return Err(Error::new(ErrorKind::Protocol, "a reply that nobody asked for"));
+            }
+        }
+        if let Some(progress) = progress {
+            self.node.publish(Sample {
+                progress,
+                at: Instant::now(),
+            });
+            if self.continuous(&progress) {
+                self.node.learn_edge(&self.previous, &progress);
+            }
+            self.previous = progress;
+            self.null_since = false;
+        }
+        Ok(())
+    }
+
+    /// True when the node was a primary from the previous sample to this one, over the same data.
+    fn continuous(&self, progress: &Progress) -> bool {
+        self.previous.role == Role::Primary
+            && progress.role == Role::Primary
+            && (self.previous.history == progress.history || !self.null_since)
+    }
+
+    /// Concludes the calls that waited for their flush's trailing INFO.
+    fn trailing(&mut self, progress: Option<Progress>) {
+        let primary = progress.filter(|progress| self.continuous(progress));
+        for Untrailed {
+            mut call,
+            value,
+            leading,
+            nulls,
+        } in std::mem::take(&mut self.untrailed)
+        {
+            let proof = match call.proof {
+                ProofWanted::Both => match (leading, progress) {
+                    (Some(low), Some(high)) if nulls == self.nulls && low.history == high.history => {
+                        Proof::Between(low, Some(high))
+                    }
+                    _ => Proof::None,
+                },
+                _ => primary.map_or(Proof::None, |progress| Proof::Between(progress, Some(progress))),
+            };
+            if let Some(write) = call.write.take() {
+                match primary {
+                    _ if surely_refused(&value) => write.not_sent(),
+                    Some(progress) => write.settle(progress.history, Offset::at(progress.applied)),
+                    None => write.applied_somewhere(),
+                }
+            }
+            answer(call, value, proof);
+        }
+    }
+
+    /// Takes in a reply to the call in front.
+    fn reply(&mut self, value: Value) -> Result<(), Error> {
+        let Some(Slot::Call(call)) = self.expected.front() else {
+            return Err(Error::new(ErrorKind::Protocol, "a reply that nobody asked for"));
+        };
+        let value = if call.replies == 1 {
+            value
+        } else {
+            self.collected.push(value);
+            if self.collected.len() < call.replies {
+                return Ok(());
+            }
+            Value::Array(std::mem::take(&mut self.collected))
+        };
+        self.answered(value);
+        Ok(())
+    }
+
+    /// The call in front has all of its replies.
+    fn answered(&mut self, value: Value) {
+        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+            return;
+        };
+        self.batch.calls += 1;
+        match call.proof {
+            ProofWanted::Nothing => answer(call, value, Proof::None),
+            ProofWanted::Leading => {
+                let proof = self
+                    .leading
+                    .map_or(Proof::None, |progress| Proof::Between(progress, None));
+                answer(call, value, proof);
+            }
+            ProofWanted::Both | ProofWanted::Trailing => {
+                let (leading, nulls) = (self.leading, self.nulls);
+                self.untrailed.push(Untrailed {
+                    call,
+                    value,
+                    leading,
+                    nulls,
+                });
+            }
+        }
+    }
+
+    /// Takes note, in the queue, of what this turn has concluded.
+    fn close_books(&mut self) {
+        let connection = Arc::clone(&self.connection);
+        let mut queue = connection.queue();
+        // A flush can have been sealed after its requests were taken from the queue: its end must
+        // be seen now, or callers would wait for a driver that has no reason to wake.
+        if self.expected.is_empty() {
+            queue.take_staged(&mut self.expected);
+        }
+        self.pass_silent_slots();
+        let batch = std::mem::take(&mut self.batch);
+        if batch.calls > 0 || batch.flushes > 0 {
+            connection.concluded(&mut queue, batch.calls, batch.flushes, self.previous.history);
+        }
+    }
+
+    /// Tells every caller how it stands with them, now that the connection has ended.
+    fn conclude_all(&mut self, error: &Error) {
+        for Untrailed { mut call, value, .. } in std::mem::take(&mut self.untrailed) {
+            // The reply has come: only its place in the stream is not known.
+            if let Some(write) = call.write.take() {
+                write.applied_somewhere();
+            }
+            answer(call, value, Proof::None);
+        }
+        let mut slots = std::mem::take(&mut self.expected);
+        slots.extend(self.connection.close(error));
+        // What comes after the last flush was never handed to the socket.
+        let sent = slots.iter().rposition(|slot| matches!(slot, Slot::EndOfFlush));
+        for (place, slot) in slots.into_iter().enumerate() {
+            let Slot::Call(mut call) = slot else { continue };
+            let write = call.write.take();
+            let error = if sent.is_none_or(|sent| place > sent) {
+                if let Some(write) = write {
+                    write.not_sent();
+                }
+                unsent(error)
+            } else {
+                if let Some(write) = write {
+                    write.lost();
+                }
+                if call.may_write {
+                    in_doubt(error)
+                } else {
+                    error.clone()
+                }
+            };
+            // The caller may be gone.
+            let _ = call.reply_to.send(Err(error));
+        }
+        self.node.waiters.wake_all();
+    }
+}
+
+/// Hands a caller their reply. They may be gone: then nobody else may have it.
+fn answer(call: Call, value: Value, proof: Proof) {
+    let _ = call.reply_to.send(Ok(Answer { value, proof }));
+}
+
+/// True for error replies that say that nothing was written. Others (`NOPERM`, `OOM`, …) can come out
+/// of the middle of a script.
+fn surely_refused(value: &Value) -> bool {
+    let Value::ServerError(error) = value else {
+        return false;
+    };
+    matches!(error.code(), "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
+}
+
+pub(crate) fn in_doubt(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::InDoubt,
+        "the outcome of this write is not known: it may have happened; repeat it only if that does no harm",
+    )
+    .with_source(error.clone())
+}
+
+fn unsent(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the connection was lost before the command was sent: it did not happen",
+    )
+    .with_source(error.clone())
+}

@@ -1,0 +1,193 @@
+//! The first words on a connection: RESP3, who we are, which database, tracking, and the first sample.
+
+use std::future::poll_fn;
+
+use highwater_core::Progress;
+use redis::{Cmd, Value, cmd};
+
+use super::{
+    Settings,
+    address::Address,
+    reply::Parser,
+    stream::{self, ReadBuffer, ReadHalf, WriteHalf},
+};
+use crate::error::{Error, ErrorKind};
+
+/// A connection that is ready for requests.
+pub(super) struct Opened {
+    pub(super) read: ReadHalf,
+    pub(super) write: WriteHalf,
+    pub(super) buffer: ReadBuffer,
+    pub(super) progress: Progress,
+}
+
+/// What a server must allow for proofs.
+const MINIMAL_ACL: &str = "+info +client|tracking +hello +select +command, besides the commands that you use";
+
+/// Opens and introduces a connection.
+pub(super) async fn open(address: &Address, settings: &Settings) -> Result<Opened, Error> {
+    let (read, write) = stream::open(&address.place).await.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("can't connect to {address}")).with_source(error)
+    })?;
+    let mut talk = Talk {
+        read,
+        write,
+        buffer: ReadBuffer::new(),
+    };
+
+    let hello = talk.ask(&hello(address, settings)).await?;
+    let hello = accepted(hello).map_err(|refusal| refused_hello(address, &refusal))?;
+    match field(&hello, "mode").as_deref() {
+        Some("cluster") => {
+            let message = format!("{address} runs in cluster mode, which highwater does not support yet");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Some("sentinel") => {
+            let message = format!("{address} is a sentinel, not a data node");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        _ => {}
+    }
+    if address.database != 0 {
+        let selected = talk.ask(cmd("SELECT").arg(address.database)).await?;
+        accepted(selected).map_err(|refusal| refused(address, "SELECT", &refusal))?;
+    }
+    // Null pushes void proofs (law 3 b); OPTIN tracks no key by itself.
+    let tracking = talk
+        .ask(cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN"))
+        .await?;
+    accepted(tracking).map_err(|refusal| refused(address, "CLIENT TRACKING", &refusal))?;
+    let info = talk.ask(cmd("INFO").arg("replication")).await?;
+    let info = accepted(info).map_err(|refusal| refused(address, "INFO", &refusal))?;
+    let text = match &info {
+        Value::VerbatimString { text, .. } => text.as_bytes(),
+        Value::BulkString(text) => text,
+        _ => &[],
+    };
+    let progress = Progress::scan(text).map_err(|error| {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("{address} does not say how it replicates"),
+        )
+        .with_source(error)
+    })?;
+    Ok(Opened {
+        read: talk.read,
+        write: talk.write,
+        buffer: talk.buffer,
+        progress,
+    })
+}
+
+fn hello(address: &Address, settings: &Settings) -> Cmd {
+    let mut hello = cmd("HELLO");
+    hello.arg(3);
+    if let Some(password) = &address.password {
+        hello
+            .arg("AUTH")
+            .arg(address.username.as_deref().unwrap_or("default"))
+            .arg(password);
+    }
+    if let Some(name) = &settings.client_name {
+        hello.arg("SETNAME").arg(name);
+    }
+    hello
+}
+
+struct Talk {
+    read: ReadHalf,
+    write: WriteHalf,
+    buffer: ReadBuffer,
+}
+
+impl Talk {
+    /// Sends one command and waits for its reply, past pushes.
+    async fn ask(&mut self, command: &Cmd) -> Result<Value, Error> {
+        let packed = command.get_packed_command();
+        let mut rest = &packed[..];
+        while !rest.is_empty() {
+            let lost = |error| super::connection::lost_while("writing its first commands", error);
+            poll_fn(|context| self.write.poll_ready(context))
+                .await
+                .map_err(lost)?;
+            match self.write.try_write(rest) {
+                Ok(len) => rest = rest.get(len..).unwrap_or_default(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(lost(error)),
+            }
+        }
+        let mut parser = Parser::default();
+        loop {
+            let mut at = 0;
+            let parsed = parser.next(self.buffer.unread(), &mut at);
+            self.buffer.consume(at);
+            match parsed? {
+                Some(Value::Push { .. }) => continue,
+                Some(value) => return Ok(value),
+                None => {}
+            }
+            let lost = |error| super::connection::lost_while("reading its first replies", error);
+            let len = poll_fn(|context| self.read.poll_read(context, self.buffer.space()))
+                .await
+                .map_err(lost)?;
+            if len == 0 {
+                return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.buffer.filled(len);
+        }
+    }
+}
+
+fn accepted(value: Value) -> Result<Value, redis::ServerError> {
+    match value {
+        Value::ServerError(error) => Err(error),
+        value => Ok(value),
+    }
+}
+
+fn refused_hello(address: &Address, refusal: &redis::ServerError) -> Error {
+    match refusal.code() {
+        "WRONGPASS" => Error::new(
+            ErrorKind::Config,
+            format!("{address} refuses the user name or the password in the URL"),
+        ),
+        "NOAUTH" => Error::new(
+            ErrorKind::Config,
+            format!("{address} asks for a password: put it into the URL, redis://user:password@host:port"),
+        ),
+        "LOADING" | "MASTERDOWN" | "BUSY" => Error::new(
+            ErrorKind::Unavailable,
+            format!("{address} is not ready: {refusal}"),
+        ),
+        _ => Error::new(
+            ErrorKind::Config,
+            format!("{address} does not speak RESP3 (HELLO 3: {refusal}); Redis 6 or later is needed"),
+        ),
+    }
+}
+
+fn refused(address: &Address, what: &str, refusal: &redis::ServerError) -> Error {
+    let (kind, advice) = match refusal.code() {
+        "NOPERM" => (
+            ErrorKind::Config,
+            format!("; the user needs at least: {MINIMAL_ACL}"),
+        ),
+        "LOADING" | "MASTERDOWN" | "BUSY" => (ErrorKind::Unavailable, String::new()),
+        _ => (ErrorKind::Config, String::new()),
+    };
+    Error::new(kind, format!("{address} refuses {what}: {refusal}{advice}"))
+}
+
+/// A text field of HELLO's reply.
+fn field(hello: &Value, name: &str) -> Option<String> {
+    let text = |value: &Value| match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    };
+    let Value::Map(pairs) = hello else { return None };
+    pairs
+        .iter()
+        .find(|(key, _)| text(key).as_deref() == Some(name))
+        .and_then(|(_, value)| text(value))
+}

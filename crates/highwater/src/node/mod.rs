@@ -1,0 +1,324 @@
+//! Nodes: one server each, with the pipelined connection to it. The only code that touches sockets.
+
+mod address;
+mod connection;
+mod driver;
+mod handshake;
+mod reply;
+mod stream;
+mod waiters;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use highwater_core::{Edges, History, Offset, Progress, Role};
+use tokio::sync::watch;
+
+pub(crate) use self::{
+    address::Address,
+    connection::{Answer, Bounds, Connection, Proof, ProofWanted, Request},
+    driver::in_doubt,
+};
+use self::{driver::Driver, waiters::Waiters};
+use crate::{
+    error::{Error, ErrorKind},
+    lag::Timeline,
+};
+
+/// The shortest and the longest pause before a connection is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// What all nodes of a client are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) client_name: Option<String>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) idle_probe: Duration,
+    pub(crate) bounds: Bounds,
+}
+
+/// What the nodes of a client have learnt together.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    /// How histories descend from each other.
+    pub(crate) edges: RwLock<Edges>,
+    /// When the primary was where.
+    timeline: Mutex<Timeline>,
+}
+
+impl Knowledge {
+    pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A progress, and when it was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) progress: Progress,
+    pub(crate) at: Instant,
+}
+
+/// How it stands with a node's connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Link {
+    /// The first attempt is under way.
+    Connecting,
+    Up(Arc<Connection>),
+    Down(Error),
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) address: Address,
+    /// What the configuration says that it is.
+    pub(crate) expected_role: Role,
+    settings: Settings,
+    knowledge: Arc<Knowledge>,
+    link: RwLock<Link>,
+    attempts: watch::Sender<u64>,
+    /// The last progress: a hint for routing, never a proof (law 4).
+    hint: Mutex<Option<Sample>>,
+    lag: Mutex<crate::lag::Lag>,
+    waiters: Waiters,
+    /// Passed over until then.
+    suspended: Mutex<Option<Instant>>,
+    /// Connections that ended.
+    disconnects: AtomicU64,
+}
+
+impl Node {
+    pub(crate) fn new(
+        address: Address,
+        expected_role: Role,
+        settings: Settings,
+        knowledge: Arc<Knowledge>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            expected_role,
+            settings,
+            knowledge,
+            link: RwLock::new(Link::Connecting),
+            attempts: watch::Sender::new(0),
+            hint: Mutex::new(None),
+            lag: Mutex::default(),
+            waiters: Waiters::default(),
+            suspended: Mutex::new(None),
+            disconnects: AtomicU64::new(0),
+        })
+    }
+
+    /// Keeps the node connected, for ever: connects, drives the connection to its end, pauses, and
+    /// begins anew with unknown progress.
+    pub(crate) async fn keep_connected(self: Arc<Self>) {
+        let mut pause = BACKOFF.0;
+        loop {
+            let error = match self.connect().await {
+                Ok(driver) => {
+                    pause = BACKOFF.0;
+                    let error = driver.run().await;
+                    self.disconnects.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(node = %self.address, %error, "connection lost");
+                    error
+                }
+                Err(error) => {
+                    tracing::debug!(node = %self.address, %error, "no connection");
+                    error
+                }
+            };
+            *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.set_link(Link::Down(error));
+            self.waiters.wake_all();
+            // Jitter, so that clients don't come back in step.
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Driver, Error> {
+        let opening = handshake::open(&self.address, &self.settings);
+        let opened = match tokio::time::timeout(self.settings.connect_timeout, opening).await {
+            Ok(opened) => opened?,
+            Err(_) => {
+                let message = format!(
+                    "{} did not answer within {:?}",
+                    self.address, self.settings.connect_timeout
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        };
+        let first = opened.progress;
+        let connection = Connection::new(opened.write, self.settings.bounds, first.history);
+        let connection = Arc::new(connection);
+        self.publish(Sample {
+            progress: first,
+            at: Instant::now(),
+        });
+        tracing::debug!(node = %self.address, role = ?first.role, "connected");
+        self.set_link(Link::Up(Arc::clone(&connection)));
+        Ok(Driver::new(
+            Arc::clone(self),
+            connection,
+            opened.read,
+            opened.buffer,
+            first,
+        ))
+    }
+
+    fn set_link(&self, link: Link) {
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+        self.attempts.send_modify(|attempts| *attempts += 1);
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connection, when there is one.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(crate) fn connection(&self) -> Result<Arc<Connection>, Error> {
+        match &*self.link.read().unwrap_or_else(PoisonError::into_inner) {
+            Link::Up(connection) => Ok(Arc::clone(connection)),
+            Link::Connecting => Err(self.unavailable("the first connection is still being made")),
+            Link::Down(error) if error.kind() == ErrorKind::Config => Err(error.clone()),
+            Link::Down(error) => Err(self
+                .unavailable("there is no connection")
+                .with_source(error.clone())),
+        }
+    }
+
+    fn unavailable(&self, why: &str) -> Error {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!("{} can't be asked: {why}", self.address),
+        )
+    }
+
+    /// Waits for the first attempt to connect to succeed or fail.
+    pub(crate) async fn first_attempt(&self) -> Result<Arc<Connection>, Error> {
+        // The sender lives in this node, so waiting can't fail.
+        let _ = self.attempts.subscribe().wait_for(|attempts| *attempts > 0).await;
+        self.connection()
+    }
+
+    /// The last progress that the node told: a hint.
+    pub(crate) fn hint(&self) -> Option<Sample> {
+        *self.hint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn sample_age(&self, now: Instant) -> Duration {
+        self.hint()
+            .map_or(Duration::MAX, |sample| now.saturating_duration_since(sample.at))
+    }
+
+    /// How many connections have ended.
+    pub(crate) fn disconnects(&self) -> u64 {
+        self.disconnects.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lag(&self) -> crate::lag::Lag {
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes the node over for a while: it said that it can't answer now.
+    pub(crate) fn suspend(&self, pause: Duration) {
+        *self.suspended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        let mut suspended = self.suspended.lock().unwrap_or_else(PoisonError::into_inner);
+        match *suspended {
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                *suspended = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Takes in a sample: routing, waiters and prediction go by it.
+    pub(super) fn publish(&self, sample: Sample) {
+        let progress = &sample.progress;
+        let before = self
+            .hint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(sample);
+        match (self.expected_role, progress.role) {
+            (Role::Primary, Role::Primary) => {
+                if before.is_none_or(|before| before.progress.history != progress.history) {
+                    let mut edges = self
+                        .knowledge
+                        .edges
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    edges.learn_from(progress);
+                }
+                let mut timeline = self.knowledge.timeline();
+                timeline.observe(sample.at, progress.history, progress.applied);
+            }
+            (Role::Replica, Role::Replica) => {
+                let timeline = self.knowledge.timeline();
+                let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+                lag.observe(&timeline, &sample);
+                drop((lag, timeline));
+                self.waiters.reached(progress.history, progress.applied);
+            }
+            // The node is not what it was said to be: status() says so.
+            _ => {}
+        }
+    }
+
+    /// A primary whose history changes on a live connection, without a null push, goes on over the
+    /// same data: what was applied at the last sample is shared (law 6).
+    pub(super) fn learn_edge(&self, before: &Progress, now: &Progress) {
+        if before.history != now.history && self.expected_role == Role::Primary {
+            let mut edges = self
+                .knowledge
+                .edges
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            edges.learn(now.history, before.history, before.applied + 1);
+        }
+    }
+
+    /// Waits until the node says that it has applied `offset` of `history`, or its connection ends, or
+    /// the deadline passes. True in the first case; a hint, not a proof.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes the waiter.
+    pub(crate) async fn wait_for(&self, history: History, offset: Offset, deadline: Instant) -> bool {
+        let Some(position) = offset.position() else {
+            return false;
+        };
+        let Ok(connection) = self.connection() else {
+            return false;
+        };
+        let waiter = self.waiters.join(history, position);
+        connection.wake_driver();
+        matches!(tokio::time::timeout_at(deadline.into(), waiter).await, Ok(true))
+    }
+
+    /// Asks the node where it is, if the last word is older than `age`.
+    pub(crate) fn refresh_hint(&self, age: Duration) {
+        if self.sample_age(Instant::now()) > age
+            && let Ok(connection) = self.connection()
+        {
+            self.waiters.ask();
+            connection.wake_driver();
+        }
+    }
+}

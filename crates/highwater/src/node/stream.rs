@@ -1,0 +1,151 @@
+//! Sockets: the only place that opens one.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{TcpStream, tcp},
+};
+
+#[cfg(unix)]
+use tokio::net::{UnixStream, unix};
+
+use super::address::Place;
+
+/// The half of a socket that the driver reads.
+#[derive(Debug)]
+pub(crate) enum ReadHalf {
+    Tcp(tcp::OwnedReadHalf),
+    #[cfg(unix)]
+    Unix(unix::OwnedReadHalf),
+}
+
+/// The half of a socket that callers and the driver write, from any task.
+#[derive(Debug)]
+pub(crate) enum WriteHalf {
+    Tcp(tcp::OwnedWriteHalf),
+    #[cfg(unix)]
+    Unix(unix::OwnedWriteHalf),
+}
+
+/// Opens a connection.
+pub(crate) async fn open(place: &Place) -> io::Result<(ReadHalf, WriteHalf)> {
+    match place {
+        Place::Tcp { host, port } => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let stream = TcpStream::connect((host, *port)).await?;
+            stream.set_nodelay(true)?;
+            let (read, write) = stream.into_split();
+            Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+        }
+        #[cfg(unix)]
+        Place::Unix(path) => {
+            let (read, write) = UnixStream::connect(path).await?.into_split();
+            Ok((ReadHalf::Unix(read), WriteHalf::Unix(write)))
+        }
+        #[cfg(not(unix))]
+        Place::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets here")),
+    }
+}
+
+impl ReadHalf {
+    /// Reads what has come, at most `space`; 0 at the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(space);
+        ready!(match self {
+            Self::Tcp(half) => Pin::new(half).poll_read(context, &mut space),
+            #[cfg(unix)]
+            Self::Unix(half) => Pin::new(half).poll_read(context, &mut space),
+        })?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+}
+
+/// What has been received and not yet been read as replies.
+#[derive(Debug)]
+pub(crate) struct ReadBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl ReadBuffer {
+    /// As much as one read takes in.
+    const SIZE: usize = 64 * 1024;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: vec![0; Self::SIZE],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// A placeholder without room.
+    pub(crate) fn empty() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.start = (self.start + len).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.bytes.len() > 16 * Self::SIZE {
+                // A large reply has gone: don't keep its room for ever.
+                self.bytes = vec![0; Self::SIZE];
+            }
+        }
+    }
+
+    /// Room for more; at least a quarter of [`Self::SIZE`].
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        if self.bytes.len() - self.end < Self::SIZE / 4 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.bytes.len() - self.end < Self::SIZE / 4 {
+                self.bytes.resize(self.bytes.len() * 2, 0);
+            }
+        }
+        self.bytes.get_mut(self.end..).unwrap_or_default()
+    }
+
+    pub(crate) fn filled(&mut self, len: usize) {
+        self.end = (self.end + len).min(self.bytes.len());
+    }
+}
+
+impl WriteHalf {
+    /// Writes what the socket takes at once.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write(bytes),
+            #[cfg(unix)]
+            Self::Unix(half) => half.try_write(bytes),
+        }
+    }
+
+    /// Registers for the socket to take more.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(half) => half.as_ref().poll_write_ready(context),
+            #[cfg(unix)]
+            Self::Unix(half) => half.as_ref().poll_write_ready(context),
+        }
+    }
+}

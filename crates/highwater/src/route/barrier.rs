@@ -1,0 +1,119 @@
+//! The barrier for sessions of which it is not known what they depend on (a token that can't be
+//! read): one INFO at the primary, begun after they arrived, serves all who wait, and there is at
+//! most one such INFO each few milliseconds, so that bad tokens can't load the primary (invariant 5).
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use highwater_core::{Progress, Role};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::closed;
+use crate::{
+    error::{Error, ErrorKind},
+    node::{Node, Proof, ProofWanted, Request},
+};
+
+/// The least time between two samples.
+const PACE: Duration = Duration::from_millis(10);
+
+type Waiting = Vec<oneshot::Sender<Result<Progress, Error>>>;
+
+/// Shared by all callers of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Barrier {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Waiting,
+    running: bool,
+    last: Option<Instant>,
+}
+
+impl Barrier {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the primary is at a moment after this call began.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the others' waits as they are.
+    pub(super) async fn join(self: &Arc<Self>, primary: &Arc<Node>) -> Result<Progress, Error> {
+        let (done, sampled) = oneshot::channel();
+        let start = {
+            let mut state = self.state();
+            state.waiting.push(done);
+            !std::mem::replace(&mut state.running, true)
+        };
+        if start {
+            // A task of its own: the first caller may go away while others wait.
+            tokio::spawn(Arc::clone(self).run(Arc::clone(primary)));
+        }
+        sampled.await.map_err(|_| closed())?
+    }
+
+    async fn run(self: Arc<Self>, primary: Arc<Node>) {
+        // If this task is ended early, the next caller must start another.
+        let _stopped = Stopped(&self);
+        loop {
+            let last = self.state().last;
+            if let Some(last) = last {
+                tokio::time::sleep_until(last + PACE).await;
+            }
+            let waiting = {
+                let mut state = self.state();
+                state.last = Some(Instant::now());
+                std::mem::take(&mut state.waiting)
+            };
+            let outcome = sample(&primary).await;
+            for done in waiting {
+                let _ = done.send(outcome.clone());
+            }
+            let mut state = self.state();
+            if state.waiting.is_empty() {
+                state.running = false;
+                return;
+            }
+        }
+    }
+}
+
+struct Stopped<'a>(&'a Barrier);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.running && state.waiting.is_empty() {
+            state.running = false;
+        }
+    }
+}
+
+async fn sample(primary: &Node) -> Result<Progress, Error> {
+    let request = Request {
+        packed: &[],
+        replies: 0,
+        proof: ProofWanted::Trailing,
+        may_write: false,
+        writer: None,
+    };
+    let answer = primary
+        .connection()?
+        .send(&request)?
+        .answer
+        .await
+        .map_err(|_| closed())??;
+    match answer.proof {
+        Proof::Between(progress, _) if progress.role == Role::Primary => Ok(progress),
+        _ => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{} does not prove to be the primary", primary.address),
+        )),
+    }
+}

@@ -1,0 +1,125 @@
+//! The choice of a replica, by hints.
+
+use std::{sync::Arc, time::Instant};
+
+use highwater_core::{Coverage, Point, Reason, Requirement, Role};
+
+use super::{HINT_AGE, Router};
+use crate::node::{Connection, Node, Sample};
+
+/// Where a read goes next.
+pub(super) enum Choice<'a> {
+    /// To this replica now.
+    Ask(&'a Arc<Node>, Arc<Connection>),
+    /// To no replica yet: this one is likely to reach the point before the time.
+    Wait(&'a Arc<Node>, Point, Instant),
+    /// To the primary.
+    Primary(Reason),
+}
+
+impl Router {
+    /// Chooses among the replicas: the less loaded of two that have caught up by their last word;
+    /// else the one that is likely to have caught up soonest, if that is within the wait; else the
+    /// primary.
+    pub(super) fn choose<'a>(
+        &'a self,
+        requirement: &Requirement,
+        failed: Option<&Arc<Node>>,
+        deadline: &mut Option<Instant>,
+    ) -> Choice<'a> {
+        let usable = || {
+            self.replicas
+                .iter()
+                .filter(|node| !failed.is_some_and(|failed| Arc::ptr_eq(failed, node)))
+                .filter_map(|node| Some((node, node.usable(requirement)?)))
+        };
+        let covered = usable().filter(|(_, sample)| {
+            self.coverage(requirement, &sample.progress) == Coverage::Covered || !self.check_proofs
+        });
+        if let Some((node, connection)) = less_loaded(covered) {
+            return Choice::Ask(node, connection);
+        }
+        // The hints are behind. They may be old: go by when each replica is likely to be there.
+        let Some(point) = requirement.points().first().copied() else {
+            return Choice::Primary(Reason::Unhealthy);
+        };
+        let now = Instant::now();
+        let deadline = *deadline.get_or_insert(now + self.max_wait);
+        let mut soonest: Option<(&Arc<Node>, Instant)> = None;
+        for (node, sample) in usable() {
+            let ready = self.ready_at(node, &sample, point, now);
+            if soonest.is_none_or(|(_, before)| ready < before) {
+                soonest = Some((node, ready));
+            }
+        }
+        let Some((node, ready)) = soonest else {
+            return Choice::Primary(Reason::Unhealthy);
+        };
+        // A requirement of several histories (a failover is under way) is the primary's to judge.
+        if requirement.points().len() > 1 || ready > deadline || now >= deadline {
+            node.refresh_hint(HINT_AGE);
+            return Choice::Primary(Reason::Behind);
+        }
+        match node.connection() {
+            // By now it should be there, and only its last word is old: the proof will tell.
+            Ok(connection) if ready <= now => Choice::Ask(node, connection),
+            Ok(_) => Choice::Wait(node, point, deadline),
+            Err(_) => Choice::Primary(Reason::Unhealthy),
+        }
+    }
+
+    fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {
+        let timeline = self.knowledge.timeline();
+        // What the primary has not been seen at was written elsewhere, just now for all we know.
+        let reached = match (timeline.latest(), point.offset.position()) {
+            (Some((history, _)), Some(position)) if history == point.history => timeline.reached(position),
+            _ => None,
+        };
+        drop(timeline);
+        node.lag().ready_at(reached.unwrap_or(now), sample.at)
+    }
+}
+
+/// The less loaded of two of these, chosen at random.
+fn less_loaded<'a>(
+    nodes: impl Iterator<Item = (&'a Arc<Node>, Sample)>,
+) -> Option<(&'a Arc<Node>, Arc<Connection>)> {
+    let mut chosen: [Option<(&Arc<Node>, Arc<Connection>)>; 2] = [None, None];
+    // Reservoir sampling: each pair is equally likely, and nothing is allocated.
+    let mut seen = 0;
+    for (node, _) in nodes {
+        let Ok(connection) = node.connection() else {
+            continue;
+        };
+        let place = if seen < 2 { seen } else { fastrand::usize(..=seen) };
+        seen += 1;
+        if let Some(slot) = chosen.get_mut(place) {
+            *slot = Some((node, connection));
+        }
+    }
+    match chosen {
+        [Some(one), Some(other)] => {
+            let (a, b) = (one.1.load(), other.1.load());
+            Some(if a < b || (a == b && fastrand::bool()) {
+                one
+            } else {
+                other
+            })
+        }
+        [one, other] => one.or(other),
+    }
+}
+
+impl Node {
+    /// The node's last word, when a read of this requirement could be sent to it.
+    fn usable(&self, requirement: &Requirement) -> Option<Sample> {
+        let sample = self.hint()?;
+        let progress = &sample.progress;
+        let fit = progress.role == Role::Replica
+            && progress.read_only
+            // A replica that has lost its primary covers what it has, and falls behind for the rest.
+            && (progress.link_up || !requirement.is_empty())
+            && !self.is_suspended();
+        fit.then_some(sample)
+    }
+}

@@ -1,0 +1,114 @@
+//! What a client knows about its nodes, for people and dashboards.
+
+use std::time::Instant;
+
+use highwater_core::Role;
+
+use crate::{
+    node::{Link, Node},
+    route::{Anomalies, ReadCount, Router},
+};
+
+/// How it stands with a client's nodes, and where its replies came from.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Status {
+    /// The scope of the client's marks.
+    pub scope: String,
+    /// The consistency level of reads that say nothing else.
+    pub level: &'static str,
+    /// The primary.
+    pub primary: NodeStatus,
+    /// The replicas, in the order in which they were given.
+    pub replicas: Vec<NodeStatus>,
+    /// Reads by route and reason.
+    pub reads: Vec<ReadCount>,
+    /// Writes that were answered.
+    pub writes: u64,
+    /// Marks that could not be honoured.
+    pub anomalies: Anomalies,
+}
+
+/// How it stands with one node.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// `host:port`, or a path.
+    pub address: String,
+    /// What the node says that it is: `primary` or `replica`; `None` while it says nothing.
+    pub role: Option<&'static str>,
+    /// True when the node is what the configuration says.
+    pub role_as_expected: bool,
+    /// The history that it is in: 40 hexadecimal digits.
+    pub history: Option<String>,
+    /// How far it has applied that history, in bytes.
+    pub applied: Option<u64>,
+    /// How many milliseconds ago it said so.
+    pub sample_age_ms: Option<u64>,
+    /// Bytes of the primary's stream that a replica lacks, by the last samples of both.
+    pub lag_bytes: Option<u64>,
+    /// About how many milliseconds a replica is behind.
+    pub lag_ms: Option<u64>,
+    /// A replica's link to its primary is up, as it says.
+    pub replication_link_up: Option<bool>,
+    /// How it stands with the connection: `up`, `connecting` or `down`.
+    pub connection: &'static str,
+    /// Why the connection is down.
+    pub error: Option<String>,
+    /// Requests without an answer.
+    pub in_flight: usize,
+    /// Connections that ended.
+    pub disconnects: u64,
+}
+
+impl Status {
+    pub(crate) fn of(router: &Router) -> Self {
+        Self {
+            scope: router.scope.to_string(),
+            level: router.level.as_str(),
+            primary: NodeStatus::of(&router.primary),
+            replicas: router.replicas.iter().map(|node| NodeStatus::of(node)).collect(),
+            reads: router.counters.reads(),
+            writes: router.counters.writes(),
+            anomalies: router.counters.anomalies(),
+        }
+    }
+}
+
+impl NodeStatus {
+    fn of(node: &Node) -> Self {
+        let sample = node.hint();
+        let progress = sample.map(|sample| sample.progress);
+        let lag = node.lag();
+        let replica = progress.filter(|progress| progress.role == Role::Replica);
+        let (connection, error, in_flight) = match node.link() {
+            Link::Connecting => ("connecting", None, 0),
+            Link::Up(connection) => ("up", None, connection.load()),
+            Link::Down(error) => ("down", Some(error.to_string()), 0),
+        };
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            address: node.address.to_string(),
+            role: progress.map(|progress| match progress.role {
+                Role::Primary => "primary",
+                Role::Replica => "replica",
+            }),
+            role_as_expected: progress.is_none_or(|progress| progress.role == node.expected_role),
+            history: progress.map(|progress| progress.history.to_string()),
+            applied: progress.map(|progress| progress.applied),
+            sample_age_ms: sample.map(|sample| millis(Instant::now().saturating_duration_since(sample.at))),
+            lag_bytes: replica.and(lag.bytes),
+            lag_ms: replica.and(lag.bytes).map(|bytes| match bytes {
+                0 => 0,
+                _ => millis(lag.overdue.max(lag.typical())),
+            }),
+            replication_link_up: replica.map(|progress| progress.link_up),
+            connection,
+            error,
+            in_flight,
+            disconnects: node.disconnects(),
+        }
+    }
+}

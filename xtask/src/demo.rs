@@ -1,0 +1,145 @@
+//! `cargo xtask demo`: builds the demo and runs it.
+
+use std::process::Command;
+
+use crate::{
+    args::{Args, unknown},
+    error::Error,
+    process::run,
+    report::Report,
+    server::Server,
+    setup::Setup,
+    workspace::Workspace,
+};
+
+const HELP: &str = "\
+Build the demo in release mode and run it against real servers
+
+Usage: cargo xtask demo [OPTIONS] [-- OPTIONS OF THE DEMO]
+
+Options:
+  --seconds N               How long to run each part of the demo, 1 to 3600
+  --replication-delay-ms N  How far the replicas are held back, in milliseconds,
+                            0 to 10000 [default: 50]
+  --server redis|valkey     Which server to run against [default: redis]
+  --json                    Print the result as one JSON object, and nothing else, on standard output
+  -h, --help                Print this help
+
+What follows `--` goes to the demo as it is. The demo's exit code is passed on.
+";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Arguments that make no sense, no server, a failed build, or the demo's own exit code.
+pub(crate) fn main(args: Args) -> Result<(), Error> {
+    let Some(options) = parse(args)? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    let workspace = Workspace::find()?;
+    // Standard output is the demo's alone.
+    let found = Setup::new(&workspace, Report::Stderr).require(options.server)?;
+    run(&mut workspace.cargo(["build", "--release", "-p", "highwater-examples", "--bins"]))?;
+    run(Command::new(workspace.target().join("release").join("demo"))
+        .args(&options.passed)
+        .env(options.server.variable(), &found.path))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    server: Server,
+    /// What the demo is given: our options, once checked, and the rest.
+    passed: Vec<String>,
+}
+
+/// `None` stands for help.
+fn parse(mut args: Args) -> Result<Option<Options>, Error> {
+    let mut server = Server::Redis;
+    let mut passed = Vec::new();
+    while let Some(argument) = args.next() {
+        match argument.as_str() {
+            "--seconds" => {
+                let number = args.number("--seconds", 1..=3600)?;
+                passed.extend([argument, number.to_string()]);
+            }
+            "--replication-delay-ms" => {
+                let number = args.number("--replication-delay-ms", 0..=10_000)?;
+                passed.extend([argument, number.to_string()]);
+            }
+            "--server" => {
+                server = Server::parse(&args.value("--server")?)?;
+                passed.extend([argument, server.name().to_owned()]);
+            }
+            "--json" => {
+                args.flag()?;
+                passed.push(argument);
+            }
+            "--" => passed.extend(args.remainder()),
+            "--help" | "-h" => return Ok(None),
+            _ => return Err(unknown("demo", &argument)),
+        }
+    }
+    Ok(Some(Options { server, passed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(arguments: &[&str]) -> Vec<String> {
+        parse(Args::of(arguments)).unwrap().unwrap().passed
+    }
+
+    #[test]
+    fn checked_options_and_the_rest_reach_the_demo() {
+        assert!(passed(&[]).is_empty());
+        assert_eq!(
+            passed(&[
+                "--seconds=5",
+                "--json",
+                "--replication-delay-ms",
+                "0",
+                "--",
+                "--x=1",
+                "-h"
+            ]),
+            [
+                "--seconds",
+                "5",
+                "--json",
+                "--replication-delay-ms",
+                "0",
+                "--x=1",
+                "-h"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_server_is_set_up_and_passed_on() {
+        let options = parse(Args::of(&["--server", "valkey"])).unwrap().unwrap();
+        assert_eq!(options.server, Server::Valkey);
+        assert_eq!(options.passed, ["--server", "valkey"]);
+    }
+
+    #[test]
+    fn bad_arguments_are_usage_errors() {
+        for arguments in [
+            &["--seconds", "0"][..],
+            &["--seconds", "soon"],
+            &["--replication-delay-ms", "-1"],
+            &["--replication-delay-ms"],
+            &["--server", "all"],
+            &["--json=1"],
+            &["--fast"],
+            &["5"],
+        ] {
+            assert!(
+                matches!(parse(Args::of(arguments)), Err(Error::Usage(_))),
+                "{arguments:?}"
+            );
+        }
+    }
+}
