@@ -12,8 +12,8 @@ use std::thread;
 
 use common::{history, mark, scope};
 use highwater_core::{
-    Ancestor, Consistency, Continuity, Coverage, Edges, Marks, Offset, Progress, Requirement, Role, Route,
-    Session,
+    Ancestor, Consistency, Continuity, Coverage, Edges, MAX_MARKS, Marks, Offset, Progress, Requirement,
+    Role, Route, Session,
 };
 use proptest::prelude::*;
 
@@ -427,6 +427,32 @@ fn a_bad_token_that_came_since_stays_in_doubt() {
     session.add_written(&mark(0, 0, 10));
     session.settle_doubt(&required, &mark(0, 0, 500));
     assert!(!requirement(&session).needs_barrier());
+}
+
+#[test]
+fn a_mark_that_did_not_fit_since_stays_in_doubt() {
+    let full = || {
+        let session = Session::resume(Marks::in_doubt());
+        for n in 0..MAX_MARKS as u8 {
+            session.add_written(&mark(1, n, 1));
+        }
+        session
+    };
+    // A write's mark, acknowledged while the sample is under way.
+    let session = full();
+    let required = requirement(&session);
+    session.add_written(&mark(0, 9, 900));
+    session.settle_doubt(&required, &mark(0, 9, 500));
+    assert!(requirement(&session).needs_barrier());
+    // A write whose place is not known, after too many such.
+    let session = full();
+    for n in 0..64 {
+        session.begin_write(&scope(0), history(n)).0.applied_somewhere();
+    }
+    let required = requirement(&session);
+    session.begin_write(&scope(0), history(99)).0.applied_somewhere();
+    session.settle_doubt(&required, &mark(0, 9, 500));
+    assert!(requirement(&session).needs_barrier());
 }
 
 #[test]

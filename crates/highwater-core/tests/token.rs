@@ -215,6 +215,15 @@ fn malformed() {
         let token = URL_SAFE_NO_PAD.encode([&[1, 0][..], &body].concat());
         assert_eq!(kind(&codec, token, 0), TokenErrorKind::Malformed, "{why}");
     }
+    // Settled scopes, too, are listed in order and once.
+    for (scopes, fine) in [
+        (b"\x01a\x01b", true),
+        (b"\x01a\x01a", false),
+        (b"\x01b\x01a", false),
+    ] {
+        let token = URL_SAFE_NO_PAD.encode([&[1, 2, 0, 2], &scopes[..], &[0]].concat());
+        assert_eq!(codec.decode(token.as_bytes(), 0).is_ok(), fine, "{scopes:?}");
+    }
     // More marks than a set holds: the token is doubt, the surplus is not silently dropped.
     let many: Vec<u8> = (0..=MAX_MARKS as u8)
         .flat_map(|n| [&b"\x01s"[..], &[n; 20], &[1, 9]].concat())
