@@ -31,6 +31,9 @@ mod builder;
 mod client;
 mod command;
 mod error;
+#[cfg(feature = "unstable-internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lag;
 mod node;
 mod route;

@@ -220,10 +220,11 @@ impl Driver {
 
     fn take_replies_from(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Error> {
         while *at < bytes.len() {
+            self.pass_silent_slots();
             if self.expected.is_empty() {
                 self.connection.queue().take_staged(&mut self.expected);
+                self.pass_silent_slots();
             }
-            self.pass_silent_slots();
             let info = matches!(
                 self.expected.front(),
                 Some(Slot::Leading | Slot::Trailing | Slot::Probe)
@@ -404,10 +405,11 @@ impl Driver {
         let mut queue = connection.queue();
         // A flush can have been sealed after its requests were taken from the queue: its end must
         // be seen now, or callers would wait for a driver that has no reason to wake.
+        self.pass_silent_slots();
         if self.expected.is_empty() {
             queue.take_staged(&mut self.expected);
+            self.pass_silent_slots();
         }
-        self.pass_silent_slots();
         let batch = std::mem::take(&mut self.batch);
         if batch.calls > 0 || batch.flushes > 0 {
             connection.concluded(&mut queue, batch.calls, batch.flushes, self.previous.history);

@@ -33,6 +33,12 @@ use crate::{
 /// The shortest and the longest pause before a connection is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
+/// Reads one whole reply; `None` when more bytes are needed.
+#[cfg(feature = "unstable-internals")]
+pub(crate) fn parse_reply(bytes: &[u8]) -> Result<Option<redis::Value>, Error> {
+    reply::Parser::default().next(bytes, &mut 0)
+}
+
 /// What all nodes of a client are told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
