@@ -1,0 +1,132 @@
+//! The shopping cart of a busy shop: an axum service that reads from replicas, and still never shows
+//! a user a cart older than that user's last change.
+//!
+//! The session comes with the request, as a token in the header `highwater-token`, and goes back with
+//! the response; so any number of these processes over one Redis share it.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, put},
+};
+use clap::Parser;
+use highwater::{Client, Consistency, SigningKey, Status, TokenCodec};
+use highwater_examples::{
+    api::{self, ApiError, Cart, Item, Line, Quantity, User},
+    exit_code, serve,
+};
+use highwater_http::{SessionLayer, axum::Session};
+use redis::AsyncCommands;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A shopping cart over a Redis or Valkey primary and its replicas
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    serve: serve::Options,
+    /// The primary: redis://user:password@host:port/database
+    #[arg(long, value_name = "URL")]
+    primary: String,
+    /// Its replicas
+    #[arg(long, value_name = "URL", num_args = 1..)]
+    replica: Vec<String>,
+    /// A file with the secret that signs session tokens: the same for all processes, best 32 random bytes
+    #[arg(long, value_name = "FILE", conflicts_with = "unsigned_tokens")]
+    token_key_file: Option<PathBuf>,
+    /// Neither sign tokens nor check them: for callers that are trusted
+    #[arg(long)]
+    unsigned_tokens: bool,
+    /// How fresh reads are: read-your-writes, monotonic, eventual or primary
+    #[arg(long, default_value_t)]
+    level: Consistency,
+    /// How long a read waits for a replica to catch up, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_wait_ms: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .init();
+    exit_code("axum-cart", run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<(), Error> {
+    let codec = token_codec(&args)?;
+    let builder = Client::builder()
+        .primary(args.primary)
+        .level(args.level)
+        .max_wait(Duration::from_millis(args.max_wait_ms));
+    let client = args
+        .replica
+        .into_iter()
+        .fold(builder, |builder, url| builder.replica(url))
+        .connect()
+        .await?;
+    let routes = Router::new()
+        .route("/carts/{user}", get(show))
+        .route("/carts/{user}/items/{sku}", put(put_item).delete(delete_item))
+        .layer(SessionLayer::new(codec).expose_route(true))
+        .route("/status", get(status))
+        .with_state(client);
+    Ok(serve::serve(&args.serve, api::complete(routes)).await?)
+}
+
+fn token_codec(args: &Args) -> Result<TokenCodec, Error> {
+    if args.unsigned_tokens {
+        return Ok(TokenCodec::unsigned());
+    }
+    let secret = match &args.token_key_file {
+        Some(file) => std::fs::read(file)
+            .map_err(|error| format!("can't read the token key {}: {error}", file.display()))?,
+        None => {
+            eprintln!(
+                "warning: tokens are signed with a random key of this process; other processes, and this one \
+                 after a restart, can't read them: give all of them the same --token-key-file"
+            );
+            let mut secret = vec![0; 32];
+            getrandom::fill(&mut secret)?;
+            secret
+        }
+    };
+    Ok(TokenCodec::signed(SigningKey::new(secret)?))
+}
+
+async fn put_item(
+    State(client): State<Client>,
+    session: Session,
+    Item { user, sku }: Item,
+    Quantity(quantity): Quantity,
+) -> Result<Json<Line>, ApiError> {
+    let mut redis = client.with(&session);
+    let () = redis.hset(format!("cart:{user}"), &sku, quantity).await?;
+    Ok(Json(Line { sku, quantity }))
+}
+
+async fn delete_item(
+    State(client): State<Client>,
+    session: Session,
+    Item { user, sku }: Item,
+) -> Result<StatusCode, ApiError> {
+    let () = client.with(&session).hdel(format!("cart:{user}"), sku).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn show(
+    State(client): State<Client>,
+    session: Session,
+    User(user): User,
+) -> Result<Json<Cart>, ApiError> {
+    let items = client.with(&session).hgetall(format!("cart:{user}")).await?;
+    Ok(Json(Cart { user, items }))
+}
+
+async fn status(State(client): State<Client>) -> Json<Status> {
+    Json(client.status())
+}
