@@ -104,8 +104,13 @@ impl Error {
     #[must_use]
     pub fn of(error: &RedisError) -> Option<&Self> {
         // redis-rs keeps the error behind an `Arc`, which is an error of its own.
-        let shared = error.source()?.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
-        shared.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Self>()
+        let shared = error
+            .source()?
+            .downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+        shared
+            .downcast_ref::<io::Error>()?
+            .get_ref()?
+            .downcast_ref::<Self>()
     }
 }
 

@@ -27,6 +27,6 @@ impl Classifier {
     ///
     /// When a shared connection can't serve it.
     pub fn classify(&self, command: &Command) -> Result<Class, Error> {
-        self.0.classify(&command.packed, command.pipeline)
+        self.0.classify(&command.packed, command.unit)
     }
 }

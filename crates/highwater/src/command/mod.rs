@@ -27,10 +27,18 @@ pub struct Command {
     pub(crate) packed: Vec<u8>,
     /// How many replies the server will send.
     pub(crate) replies: usize,
-    /// A pipeline: its replies come as an array.
-    pub(crate) pipeline: bool,
+    pub(crate) unit: Unit,
     pub(crate) session: Option<Session>,
     pub(crate) level: Option<Consistency>,
+}
+
+/// How many commands travel together, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Single,
+    Pipeline,
+    /// A pipeline between MULTI and EXEC.
+    Transaction,
 }
 
 impl Command {
@@ -40,7 +48,7 @@ impl Command {
         Self {
             packed: command.get_packed_command(),
             replies: 1,
-            pipeline: false,
+            unit: Unit::Single,
             session: None,
             level: None,
         }
@@ -54,7 +62,11 @@ impl Command {
         Self {
             packed: pipeline.get_packed_pipeline(),
             replies: pipeline.len() + if pipeline.is_transaction() { 2 } else { 0 },
-            pipeline: true,
+            unit: if pipeline.is_transaction() {
+                Unit::Transaction
+            } else {
+                Unit::Pipeline
+            },
             session: None,
             level: None,
         }

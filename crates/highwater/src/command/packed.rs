@@ -15,6 +15,10 @@ impl<'a> Commands<'a> {
     pub(super) fn new(packed: &'a [u8]) -> Self {
         Self(packed)
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl<'a> Iterator for Commands<'a> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::{
-    Class,
+    Class, Unit,
     packed::{Arguments, Commands},
 };
 use crate::error::{Error, ErrorKind};
@@ -13,164 +13,50 @@ use crate::error::{Error, ErrorKind};
 /// Longer names are of no command that any server has.
 const MAX_NAME: usize = 40;
 
-/// Commands that change what a connection is; whatever the server's table says of them.
-const CONNECTION_STATE: &[&str] = &[
-    "MULTI",
-    "EXEC",
-    "DISCARD",
-    "WATCH",
-    "UNWATCH",
-    "SELECT",
-    "RESET",
-    "QUIT",
-    "HELLO",
-    "AUTH",
-    "SUBSCRIBE",
-    "UNSUBSCRIBE",
-    "PSUBSCRIBE",
-    "PUNSUBSCRIBE",
-    "SSUBSCRIBE",
-    "SUNSUBSCRIBE",
-    "MONITOR",
-    "SYNC",
-    "PSYNC",
-    "REPLCONF",
-    "ASKING",
-    "READONLY",
-    "READWRITE",
-];
-
-/// Subcommands of CLIENT that change what a connection is, or hang on it.
-const CLIENT_STATE: &[&str] = &[
-    "REPLY",
-    "TRACKING",
-    "CACHING",
-    "SETNAME",
-    "SETINFO",
-    "NO-EVICT",
-    "NO-TOUCH",
-    "CAPA",
-    "IMPORT-SOURCE",
-];
+/// Commands that change what a connection is, or hang on it; whatever the server's table says of them.
+const CONNECTION_STATE: &str = "\
+    MULTI EXEC DISCARD WATCH UNWATCH SELECT RESET QUIT HELLO AUTH SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE \
+    SSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC PSYNC REPLCONF ASKING READONLY READWRITE CLIENT|REPLY CLIENT|TRACKING \
+    CLIENT|CACHING CLIENT|SETNAME CLIENT|SETINFO CLIENT|NO-EVICT CLIENT|NO-TOUCH CLIENT|CAPA \
+    CLIENT|IMPORT-SOURCE SCRIPT|DEBUG";
 
 /// Commands whose cursor belongs to one process.
-const CURSORS: &[&str] = &["SCAN", "HSCAN", "SSCAN", "ZSCAN"];
+const CURSORS: &str = "SCAN HSCAN SSCAN ZSCAN";
 
 /// Commands that wait for something that others do.
-const BLOCKING: &[&str] = &[
-    "BLPOP",
-    "BRPOP",
-    "BRPOPLPUSH",
-    "BLMOVE",
-    "BLMPOP",
-    "BZPOPMIN",
-    "BZPOPMAX",
-    "BZMPOP",
-    "WAIT",
-    "WAITAOF",
-];
+const BLOCKING: &str = "BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF";
 
 /// Reads of all servers since Redis 6.2: used where the server does not tell its table.
-const READS: &[&str] = &[
-    "GET",
-    "MGET",
-    "STRLEN",
-    "GETRANGE",
-    "SUBSTR",
-    "EXISTS",
-    "TYPE",
-    "TTL",
-    "PTTL",
-    "EXPIRETIME",
-    "PEXPIRETIME",
-    "KEYS",
-    "RANDOMKEY",
-    "DBSIZE",
-    "DUMP",
-    "TOUCH",
-    "LCS",
-    "GETBIT",
-    "BITCOUNT",
-    "BITPOS",
-    "BITFIELD_RO",
-    "HGET",
-    "HMGET",
-    "HGETALL",
-    "HKEYS",
-    "HVALS",
-    "HLEN",
-    "HEXISTS",
-    "HSTRLEN",
-    "HRANDFIELD",
-    "LRANGE",
-    "LINDEX",
-    "LLEN",
-    "LPOS",
-    "SMEMBERS",
-    "SISMEMBER",
-    "SMISMEMBER",
-    "SCARD",
-    "SRANDMEMBER",
-    "SINTER",
-    "SINTERCARD",
-    "SUNION",
-    "SDIFF",
-    "ZRANGE",
-    "ZRANGEBYSCORE",
-    "ZRANGEBYLEX",
-    "ZREVRANGE",
-    "ZREVRANGEBYSCORE",
-    "ZREVRANGEBYLEX",
-    "ZSCORE",
-    "ZMSCORE",
-    "ZCARD",
-    "ZCOUNT",
-    "ZLEXCOUNT",
-    "ZRANK",
-    "ZREVRANK",
-    "ZRANDMEMBER",
-    "ZINTER",
-    "ZINTERCARD",
-    "ZUNION",
-    "ZDIFF",
-    "GEOPOS",
-    "GEODIST",
-    "GEOHASH",
-    "GEOSEARCH",
-    "GEORADIUS_RO",
-    "GEORADIUSBYMEMBER_RO",
-    "XRANGE",
-    "XREVRANGE",
-    "XLEN",
-    "XREAD",
-    "XPENDING",
-    "PFCOUNT",
-    "SORT_RO",
-    "EVAL_RO",
-    "EVALSHA_RO",
-    "FCALL_RO",
-];
+const READS: &str = "\
+    GET MGET STRLEN GETRANGE SUBSTR EXISTS TYPE TTL PTTL EXPIRETIME PEXPIRETIME KEYS RANDOMKEY DBSIZE DUMP TOUCH LCS \
+    GETBIT BITCOUNT BITPOS BITFIELD_RO HGET HMGET HGETALL HKEYS HVALS HLEN HEXISTS HSTRLEN HRANDFIELD LRANGE LINDEX \
+    LLEN LPOS SMEMBERS SISMEMBER SMISMEMBER SCARD SRANDMEMBER SINTER SINTERCARD SUNION SDIFF ZRANGE ZRANGEBYSCORE \
+    ZRANGEBYLEX ZREVRANGE ZREVRANGEBYSCORE ZREVRANGEBYLEX ZSCORE ZMSCORE ZCARD ZCOUNT ZLEXCOUNT ZRANK ZREVRANK \
+    ZRANDMEMBER ZINTER ZINTERCARD ZUNION ZDIFF GEOPOS GEODIST GEOHASH GEOSEARCH GEORADIUS_RO GEORADIUSBYMEMBER_RO \
+    XRANGE XREVRANGE XLEN XREAD XPENDING PFCOUNT SORT_RO EVAL_RO EVALSHA_RO FCALL_RO";
 
 /// A command's class by its name.
 #[derive(Debug)]
 pub(crate) struct CommandTable {
     /// Upper-case names, subcommands as `NAME|SUB`.
-    classes: HashMap<Box<[u8]>, Class>,
-    /// Commands whose class depends on their subcommand.
-    containers: Vec<Box<[u8]>>,
+    entries: HashMap<Box<[u8]>, Entry, foldhash::fast::RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    class: Class,
+    /// The class depends on the subcommand.
+    container: bool,
 }
 
 impl Default for CommandTable {
     /// The static table.
     fn default() -> Self {
         let mut table = Self {
-            classes: HashMap::new(),
-            containers: Vec::new(),
+            entries: HashMap::default(),
         };
-        for name in READS {
-            table.classes.insert(name.as_bytes().into(), Class::Read);
-        }
-        table.add_fixed();
+        table.set(READS, Class::Read);
+        table.set_fixed();
         table
     }
 }
@@ -178,86 +64,97 @@ impl Default for CommandTable {
 impl CommandTable {
     /// Reads the reply to COMMAND. Without one that makes sense, the static table serves.
     pub(crate) fn from_reply(reply: &Value) -> Self {
-        let Value::Array(entries) = reply else {
+        let Value::Array(commands) = reply else {
             return Self::default();
         };
         let mut table = Self {
-            classes: HashMap::with_capacity(entries.len()),
-            containers: Vec::new(),
+            entries: HashMap::default(),
         };
-        for entry in entries {
-            table.add_entry(entry);
+        for command in commands {
+            table.add(command);
         }
-        if !table.classes.contains_key(&b"GET"[..]) {
+        if !table.entries.contains_key(&b"GET"[..]) {
             return Self::default();
         }
-        table.add_fixed();
+        table.set_fixed();
         table
     }
 
-    /// One entry: name, arity, flags, keys…, and since Redis 7 the subcommands at place 9.
-    fn add_entry(&mut self, entry: &Value) {
-        let Value::Array(fields) = entry else { return };
+    /// One command: name, arity, flags, keys…, and since Redis 7 the subcommands at place 9.
+    fn add(&mut self, command: &Value) {
+        let Value::Array(fields) = command else { return };
         let (Some(name), Some(flags)) = (fields.first().and_then(text), fields.get(2)) else {
             return;
         };
-        let name = name.to_ascii_uppercase();
+        let subcommands = match fields.get(9) {
+            Some(Value::Array(subcommands)) if !name.contains(&b'|') => subcommands.as_slice(),
+            _ => &[],
+        };
         if name.len() <= MAX_NAME {
-            self.classes.insert(name.clone().into(), class_of(flags));
+            let entry = Entry {
+                class: class_of(flags),
+                container: !subcommands.is_empty(),
+            };
+            self.entries.insert(name.to_ascii_uppercase().into(), entry);
         }
-        if let Some(Value::Array(subcommands)) = fields.get(9)
-            && !subcommands.is_empty()
-            && !name.contains(&b'|')
-        {
-            self.containers.push(name.into());
-            for subcommand in subcommands {
-                self.add_entry(subcommand);
+        for subcommand in subcommands {
+            self.add(subcommand);
+        }
+    }
+
+    fn set_fixed(&mut self) {
+        self.set(CONNECTION_STATE, Class::ConnectionState);
+        self.set(CURSORS, Class::Cursor);
+        self.set(BLOCKING, Class::Blocking);
+    }
+
+    fn set(&mut self, names: &str, class: Class) {
+        for name in names.split_whitespace() {
+            self.entries.insert(
+                name.as_bytes().into(),
+                Entry {
+                    class,
+                    container: false,
+                },
+            );
+            if let Some((container, _)) = name.split_once('|') {
+                let write = Entry {
+                    class: Class::Write,
+                    container: true,
+                };
+                self.entries
+                    .entry(container.as_bytes().into())
+                    .or_insert(write)
+                    .container = true;
             }
         }
     }
 
-    fn add_fixed(&mut self) {
-        for (names, class) in [
-            (CONNECTION_STATE, Class::ConnectionState),
-            (CURSORS, Class::Cursor),
-            (BLOCKING, Class::Blocking),
-        ] {
-            for name in names {
-                self.classes.insert(name.as_bytes().into(), class);
-            }
-        }
-        for subcommand in CLIENT_STATE {
-            let name = format!("CLIENT|{subcommand}");
-            self.classes
-                .insert(name.into_bytes().into(), Class::ConnectionState);
-        }
-        if !self.containers.iter().any(|name| **name == *b"CLIENT") {
-            self.containers.push(b"CLIENT"[..].into());
-        }
-    }
-
-    /// The class of a unit of encoded commands: the most demanding one of its commands'. Those
-    /// between MULTI and EXEC of a pipeline are told by `pipeline`.
+    /// The class of a unit of encoded commands: the most demanding one of its commands'.
     ///
     /// # Errors
     ///
     /// When there is nothing in it, or a command that a shared connection can't serve.
-    pub(crate) fn classify(&self, packed: &[u8], pipeline: bool) -> Result<Class, Error> {
-        let mut unit: Option<Class> = None;
-        for arguments in Commands::new(packed) {
-            let mut peek = arguments.clone();
-            let name = peek.next().unwrap_or_default();
-            // redis-rs puts these around an atomic pipeline.
-            if pipeline && (name == b"MULTI" || name == b"EXEC") && peek.next().is_none() {
-                continue;
-            }
-            let class = self.class(arguments);
-            if matches!(class, Class::Blocking | Class::ConnectionState) {
-                return Err(refused(name, class));
-            }
-            unit = Some(unit.map_or(class, |unit| unit.max(class)));
+    pub(crate) fn classify(&self, packed: &[u8], unit: Unit) -> Result<Class, Error> {
+        let mut whole: Option<Class> = None;
+        let mut commands = Commands::new(packed);
+        // redis-rs puts MULTI and EXEC around an atomic pipeline. Anywhere else they would leave the
+        // shared connection in a transaction, or end that of others.
+        let atomic = unit == Unit::Transaction;
+        if atomic {
+            commands.next();
         }
-        unit.ok_or_else(|| Error::new(ErrorKind::Unsupported, "an empty command or pipeline"))
+        while let Some(arguments) = commands.next() {
+            if atomic && commands.is_empty() {
+                break;
+            }
+            let class = self.class(arguments.clone());
+            if matches!(class, Class::Blocking | Class::ConnectionState) {
+                return Err(refused(arguments.clone().next().unwrap_or_default(), class));
+            }
+            whole = Some(whole.map_or(class, |whole| whole.max(class)));
+        }
+        whole.ok_or_else(|| Error::new(ErrorKind::Unsupported, "an empty command or pipeline"))
     }
 
     fn class(&self, mut arguments: Arguments<'_>) -> Class {
@@ -277,21 +174,20 @@ impl CommandTable {
                 _ => Class::Write,
             };
         }
-        if self.containers.iter().any(|container| **container == *name) {
-            let whole = buffer.get_mut(len..).and_then(|rest| {
-                let (bar, rest) = rest.split_first_mut()?;
-                *bar = b'|';
-                upper_case(arguments.next()?, rest)
-            });
-            if let Some(class) = whole
-                .and_then(|sub| buffer.get(..len + 1 + sub))
-                .and_then(|name| self.classes.get(name))
-            {
-                return *class;
-            }
+        let Some(entry) = self.entries.get(name).copied() else {
+            return Class::Write;
+        };
+        if !entry.container {
+            return entry.class;
         }
-        let name = buffer.get(..len).unwrap_or_default();
-        self.classes.get(name).copied().unwrap_or(Class::Write)
+        let sub = buffer.get_mut(len..).and_then(|rest| {
+            let (bar, rest) = rest.split_first_mut()?;
+            *bar = b'|';
+            upper_case(arguments.next()?, rest)
+        });
+        sub.and_then(|sub| buffer.get(..len + 1 + sub))
+            .and_then(|name| self.entries.get(name))
+            .map_or(entry.class, |entry| entry.class)
     }
 }
 
@@ -352,7 +248,7 @@ mod tests {
         words.for_each(|word| {
             cmd.arg(word);
         });
-        table.classify(&cmd.get_packed_command(), false).ok()
+        table.classify(&cmd.get_packed_command(), Unit::Single).ok()
     }
 
     /// A table as a server gives it: name and flags, with subcommands.
@@ -442,25 +338,49 @@ mod tests {
     }
 
     #[test]
+    fn transactions_by_hand_are_refused_in_pipelines() {
+        let table = CommandTable::default();
+        for names in [
+            &["MULTI", "PING"][..],
+            &["MULTI", "PING", "EXEC"],
+            &["PING", "EXEC"],
+        ] {
+            let mut pipeline = redis::pipe();
+            for name in names {
+                pipeline.cmd(name);
+            }
+            assert!(
+                table
+                    .classify(&pipeline.get_packed_pipeline(), Unit::Pipeline)
+                    .is_err()
+            );
+            pipeline.atomic();
+            assert!(
+                table
+                    .classify(&pipeline.get_packed_pipeline(), Unit::Transaction)
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
     fn one_write_makes_a_unit_a_write() {
         let table = CommandTable::default();
+        let class =
+            |pipeline: &redis::Pipeline, unit| table.classify(&pipeline.get_packed_pipeline(), unit).ok();
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg("a").cmd("HGETALL").arg("b");
-        assert_eq!(
-            table.classify(&pipeline.get_packed_pipeline(), true).unwrap(),
-            Class::Read
-        );
-        pipeline.atomic().cmd("SET").arg("a").arg(1);
-        assert_eq!(
-            table.classify(&pipeline.get_packed_pipeline(), true).unwrap(),
-            Class::Write
-        );
+        assert_eq!(class(&pipeline, Unit::Pipeline), Some(Class::Read));
+        pipeline.atomic();
+        assert_eq!(class(&pipeline, Unit::Transaction), Some(Class::Read));
+        pipeline.cmd("SET").arg("a").arg(1);
+        assert_eq!(class(&pipeline, Unit::Transaction), Some(Class::Write));
         pipeline.cmd("WATCH").arg("a");
-        assert!(table.classify(&pipeline.get_packed_pipeline(), true).is_err());
-        assert!(table.classify(b"", true).is_err());
+        assert_eq!(class(&pipeline, Unit::Transaction), None);
+        assert!(table.classify(b"", Unit::Pipeline).is_err());
         assert!(
             table
-                .classify(&redis::Cmd::new().get_packed_command(), false)
+                .classify(&redis::Cmd::new().get_packed_command(), Unit::Single)
                 .is_err()
         );
     }

@@ -16,7 +16,7 @@ use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Sessio
 use redis::Value;
 use tokio::sync::oneshot;
 
-use super::stream::WriteHalf;
+use super::{driver::unsent, stream::WriteHalf};
 use crate::error::{Error, ErrorKind};
 
 const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
@@ -193,7 +193,7 @@ impl Connection {
         let (reply_to, answer) = oneshot::channel();
         let mut queue = self.queue();
         if let Some(error) = &queue.closed {
-            return Err(error.clone());
+            return Err(unsent(error));
         }
         if queue.in_flight >= self.bounds.in_flight {
             return Err(overloaded("too many requests in flight on this connection"));

@@ -54,6 +54,9 @@ pub(super) struct Driver {
     pace: Pin<Box<Sleep>>,
     probing: bool,
     gathering: bool,
+    /// Something has been received since the last tick, and since when nothing has been.
+    received: bool,
+    silent_since: Instant,
 }
 
 /// A call that has its reply and no proof yet.
@@ -99,6 +102,8 @@ impl Driver {
             pace: Box::pin(tokio::time::sleep(Duration::ZERO)),
             probing: false,
             gathering: false,
+            received: false,
+            silent_since: Instant::now(),
         }
     }
 
@@ -129,7 +134,10 @@ impl Driver {
                     let end = std::io::ErrorKind::UnexpectedEof.into();
                     return Err(lost_while("waiting for replies: the server closed it", end));
                 }
-                Poll::Ready(Ok(len)) => self.buffer.filled(len),
+                Poll::Ready(Ok(len)) => {
+                    self.buffer.filled(len);
+                    self.received = true;
+                }
                 Poll::Ready(Err(error)) => return Err(lost_while("reading", error)),
             }
             self.take_replies()?;
@@ -180,8 +188,13 @@ impl Driver {
             (self.node.settings.response_timeout, self.node.settings.idle_probe);
         while self.tick.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            if let Some(oldest) = self.connection.queue().oldest_flush()
-                && now.duration_since(oldest) >= response_timeout
+            if std::mem::take(&mut self.received) {
+                self.silent_since = now;
+            }
+            // Silence is no byte at all: a large reply that takes long to come is none.
+            let oldest = self.connection.queue().oldest_flush();
+            if oldest
+                .is_some_and(|oldest| now.duration_since(oldest.max(self.silent_since)) >= response_timeout)
             {
                 let silence = format!("no reply from {} within {response_timeout:?}", self.node.address);
                 return Err(Error::new(ErrorKind::Disconnected, silence));
@@ -454,6 +467,14 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    /// However the driver ends, nobody waits for it.
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::Disconnected, "the client has been closed");
+        self.conclude_all(&error);
+    }
+}
+
 /// Hands a caller their reply. They may be gone: then nobody else may have it.
 fn answer(call: Call, value: Value, proof: Proof) {
     let _ = call.reply_to.send(Ok(Answer { value, proof }));
@@ -476,7 +497,7 @@ pub(crate) fn in_doubt(error: &Error) -> Error {
     .with_source(error.clone())
 }
 
-fn unsent(error: &Error) -> Error {
+pub(super) fn unsent(error: &Error) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         "the connection was lost before the command was sent: it did not happen",

@@ -288,7 +288,7 @@ impl Node {
     }
 
     /// A primary whose history changes on a live connection, without a null push, goes on over the
-    /// same data: what was applied at the last sample is shared (law 6).
+    /// same data (law 6). The old history has ended there, so all that was ever in it is shared.
     pub(super) fn learn_edge(&self, before: &Progress, now: &Progress) {
         if before.history != now.history && self.expected_role == Role::Primary {
             let mut edges = self
@@ -296,7 +296,7 @@ impl Node {
                 .edges
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            edges.learn(now.history, before.history, before.applied + 1);
+            edges.learn(now.history, before.history, now.applied + 1);
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::{Anomalies, ReadCount};
 use self::{barrier::Barrier, choose::Choice};
 use crate::{
-    command::{Class, Command, CommandTable},
+    command::{Class, Command, CommandTable, Unit},
     error::{Error, ErrorKind},
     node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, in_doubt},
 };
@@ -90,7 +90,7 @@ impl Router {
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
-        let class = self.table.classify(&command.packed, command.pipeline)?;
+        let class = self.table.classify(&command.packed, command.unit)?;
         // The client's bound on what is in flight: callers queue here, in order.
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
         let outcome = match class {
@@ -99,7 +99,7 @@ impl Router {
         };
         let reply = outcome?;
         match reply.value {
-            Value::ServerError(error) if !command.pipeline => Err(Error::reply(error)),
+            Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
             _ => Ok(reply),
         }
     }
@@ -206,14 +206,17 @@ impl Router {
         let mut failed: Option<&Arc<Node>> = None;
         let fallback = loop {
             if tried == REPLICA_ATTEMPTS {
-                break Reason::Behind;
+                break if failed.is_some() {
+                    Reason::Unhealthy
+                } else {
+                    Reason::Behind
+                };
             }
             let (node, connection) = match self.choose(&read.requirement, failed, &mut deadline) {
                 Choice::Ask(node, connection) => (node, connection),
                 Choice::Wait(node, point, until) => {
-                    if !node.wait_for(point.history, point.offset, until).await {
-                        break Reason::Behind;
-                    }
+                    // Whatever came of it, choose anew: another one may have caught up meanwhile.
+                    node.wait_for(point.history, point.offset, until).await;
                     reason = Reason::Waited;
                     continue;
                 }
@@ -306,7 +309,7 @@ impl Router {
                     .unwrap_or_else(PoisonError::into_inner);
                 session.proven_by_primary(&self.scope, &read.requirement, &progress, &edges);
                 drop(edges);
-                if read.level == Consistency::Monotonic {
+                if read.is_remembered(self.level) {
                     session.add_read(&self.mark(&progress));
                 }
             }
@@ -393,6 +396,15 @@ impl Router {
                 requirement.coverage(progress, &edges)
             }
         }
+    }
+}
+
+impl Read<'_> {
+    /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
+    /// session or client that is.
+    fn is_remembered(&self, client: Consistency) -> bool {
+        let usual = self.session.and_then(Session::level).unwrap_or(client);
+        [self.level, usual].contains(&Consistency::Monotonic)
     }
 }
 
