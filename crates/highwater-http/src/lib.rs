@@ -26,7 +26,7 @@
 //! let codec = TokenCodec::signed(SigningKey::new("thirty-two bytes from /dev/random")?);
 //! let history: History = "0123456789abcdef0123456789abcdef01234567".parse()?;
 //!
-//! let service = SessionLayer::new(codec).layer(service_fn(async move |request: Request<String>| {
+//! let service = SessionLayer::new(codec).layer(service_fn(move |request: Request<String>| async move {
 //!     let session = request.extensions().get::<Session>().ok_or("no session")?;
 //!     if request.method() == "POST" {
 //!         // A write through highwater's client does this.
@@ -103,6 +103,14 @@
 //! a write in a task that the handler did not wait for, and a write made while the body is still
 //! being streamed. Await writes before you return the response.
 //!
+//! # Clients
+//!
+//! A client keeps the last token that it was sent and sends it along; the text means nothing to it. One
+//! with requests in parallel keeps the token of each response and sends them all, a header each, since
+//! neither of two that were made side by side knows of the other's write. In a browser, a page of another origin sees the header only if the service lists it in
+//! `access-control-expose-headers`, and may send it only if it is in `access-control-allow-headers`.
+//! A client must not take a token out of a response that came from its own cache: that one is old.
+//!
 //! # Features
 //!
 //! * `axum`: an extractor, so that handlers take the session as an argument.
@@ -113,4 +121,6 @@ mod header;
 mod session;
 
 pub use header::{ERROR_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
-pub use session::{BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionLayer, SessionService};
+pub use session::{
+    BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionLayer, SessionService,
+};
