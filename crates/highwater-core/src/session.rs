@@ -463,7 +463,13 @@ impl PendingWrite {
         self.conclude(Conclusion::Applied);
     }
 
-    /// Whether it happened is not known, and it may still happen.
+    /// Whether it happened is not known: the session is in doubt from here on. What is said of the
+    /// write later settles it.
+    pub fn in_doubt(&mut self) {
+        self.session.abandon(self.id);
+    }
+
+    /// Whether it happened is not known, it may still happen, and nothing more will be said of it.
     pub fn lost(mut self) {
         self.conclude(Conclusion::Lost);
     }

@@ -20,6 +20,8 @@ pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(10);
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node may be silent while a reply is awaited, before it counts as dead.
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a write on a lost connection can still arrive, where `CLIENT KILL` is not allowed.
+pub const DEFAULT_DOUBT_GRACE: Duration = Duration::from_secs(60);
 /// How many requests of a client may be in flight; more wait in line.
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 8192;
 /// How often an idle node is asked where it is.
@@ -38,6 +40,7 @@ pub struct ClientBuilder {
     max_wait: Duration,
     connect_timeout: Duration,
     response_timeout: Duration,
+    doubt_grace: Duration,
     max_in_flight: usize,
     client_name: Option<String>,
     on_possibly_lost: Policy,
@@ -55,6 +58,7 @@ impl Default for ClientBuilder {
             max_wait: DEFAULT_MAX_WAIT,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             response_timeout: DEFAULT_RESPONSE_TIMEOUT,
+            doubt_grace: DEFAULT_DOUBT_GRACE,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             client_name: Some("highwater".to_owned()),
             on_possibly_lost: Policy::default(),
@@ -121,6 +125,14 @@ impl ClientBuilder {
     /// [`DEFAULT_RESPONSE_TIMEOUT`].
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
+        self
+    }
+
+    /// How long a write on a lost connection can still arrive, where the server does not allow
+    /// `CLIENT KILL` to be used to make sure that it can't. Until then, sessions that have such a
+    /// write read from the primary. Default: [`DEFAULT_DOUBT_GRACE`].
+    pub fn doubt_grace(mut self, grace: Duration) -> Self {
+        self.doubt_grace = grace;
         self
     }
 
@@ -192,6 +204,7 @@ impl ClientBuilder {
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
             idle_probe: IDLE_PROBE,
+            doubt_grace: self.doubt_grace,
             bounds: Bounds {
                 in_flight: max_in_flight,
                 buffered: MAX_BUFFERED,

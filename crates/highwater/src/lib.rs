@@ -48,7 +48,7 @@ pub use highwater_core::{
 
 pub use self::{
     builder::{
-        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT,
+        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT,
         DEFAULT_RESPONSE_TIMEOUT,
     },
     client::Client,

@@ -148,6 +148,11 @@ impl CommandTable {
             if atomic && commands.is_empty() {
                 break;
             }
+            // A command without a name gets no reply: the next caller's would be taken for it.
+            if arguments.clone().next().is_none() {
+                whole = None;
+                break;
+            }
             let class = self.class(arguments.clone());
             if matches!(class, Class::Blocking | Class::ConnectionState) {
                 return Err(refused(arguments.clone().next().unwrap_or_default(), class));

@@ -242,7 +242,7 @@ impl Connection {
 
     /// Writes what is buffered, outside the lock, until nothing that must go now is left.
     pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
-        while queue.closed.is_none() && !queue.writing && !queue.out.is_empty() {
+        while queue.closed.is_none() && !queue.writing && queue.has_unsent() {
             queue.seal();
             queue.writing = true;
             let spare = std::mem::take(&mut queue.spare);
@@ -381,8 +381,9 @@ impl Queue {
         self.flushes.front().copied()
     }
 
+    /// True when a flush would send something: a request for nothing but a proof has only its INFO.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || self.open.trailing
     }
 
     pub(super) fn closed(&self) -> Option<&Error> {

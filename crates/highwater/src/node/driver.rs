@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use super::{
     Node, Sample,
     connection::{Answer, Call, Connection, Proof, ProofWanted, Slot, lost_while},
+    lost::Identity,
     reply::{self, Parser},
     stream::{ReadBuffer, ReadHalf},
 };
@@ -31,6 +32,7 @@ const PROBE_PACE: Duration = Duration::from_millis(1);
 pub(super) struct Driver {
     node: Arc<Node>,
     connection: Arc<Connection>,
+    identity: Identity,
     socket: ReadHalf,
     buffer: ReadBuffer,
     parser: Parser,
@@ -52,7 +54,8 @@ pub(super) struct Driver {
     batch: Batch,
     tick: Pin<Box<Sleep>>,
     pace: Pin<Box<Sleep>>,
-    probing: bool,
+    /// When the INFO was asked for that is under way for its own sake.
+    probing: Option<Instant>,
     gathering: bool,
     /// Something has been received since the last tick, and since when nothing has been.
     received: bool,
@@ -79,13 +82,14 @@ impl Driver {
     pub(super) fn new(
         node: Arc<Node>,
         connection: Arc<Connection>,
-        socket: ReadHalf,
-        buffer: ReadBuffer,
+        (socket, buffer): (ReadHalf, ReadBuffer),
+        identity: Identity,
         first: Progress,
     ) -> Self {
         Self {
             node,
             connection,
+            identity,
             socket,
             buffer,
             parser: Parser::default(),
@@ -100,7 +104,7 @@ impl Driver {
             batch: Batch::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
             pace: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            probing: false,
+            probing: None,
             gathering: false,
             received: false,
             silent_since: Instant::now(),
@@ -199,13 +203,14 @@ impl Driver {
                 let silence = format!("no reply from {} within {response_timeout:?}", self.node.address);
                 return Err(Error::new(ErrorKind::Disconnected, silence));
             }
-            if !self.probing && self.node.sample_age(now) >= idle_probe {
+            let due = self.node.lost.any_due(now, self.node.settings.doubt_grace);
+            if self.probing.is_none() && (due || self.node.sample_age(now) >= idle_probe) {
                 self.probe();
             }
             let period = response_timeout.min(idle_probe) / 4;
             self.tick.as_mut().reset((now + period).into());
         }
-        while !self.probing && self.node.waiters.any() {
+        while self.probing.is_none() && self.node.waiters.any() {
             if self.pace.as_mut().poll(context).is_pending() {
                 break;
             }
@@ -216,7 +221,7 @@ impl Driver {
     }
 
     fn probe(&mut self) {
-        self.probing = true;
+        self.probing = Some(Instant::now());
         self.node.waiters.asking();
         self.connection.probe();
     }
@@ -312,7 +317,13 @@ impl Driver {
         match slot {
             Some(Slot::Leading) => self.leading = progress,
             Some(Slot::Trailing) => self.trailing(progress),
-            Some(Slot::Probe) => self.probing = false,
+            Some(Slot::Probe) => {
+                if let (Some(asked), Some(progress)) = (self.probing.take(), &progress) {
+                    self.node
+                        .lost
+                        .sampled(asked, self.node.settings.doubt_grace, progress);
+                }
+            }
             Some(Slot::Call(_) | Slot::EndOfFlush) | None => {
                 return Err(Error::new(ErrorKind::Protocol, "a reply that nobody asked for"));
             }
@@ -438,6 +449,7 @@ impl Driver {
             }
             answer(call, value, Proof::None);
         }
+        let mut lost = Vec::new();
         let mut slots = std::mem::take(&mut self.expected);
         slots.extend(self.connection.close(error));
         // What comes after the last flush was never handed to the socket.
@@ -451,8 +463,9 @@ impl Driver {
                 }
                 unsent(error)
             } else {
-                if let Some(write) = write {
-                    write.lost();
+                if let Some(mut write) = write {
+                    write.in_doubt();
+                    lost.push(write);
                 }
                 if call.may_write {
                     in_doubt(error)
@@ -463,6 +476,11 @@ impl Driver {
             // The caller may be gone.
             let _ = call.reply_to.send(Err(error));
         }
+        if !lost.is_empty() {
+            // What the kernel still holds must not go out: with a reset, the server learns at once.
+            self.connection.socket.abort();
+        }
+        self.node.lost.add(&self.identity, self.previous.history, lost);
         self.node.waiters.wake_all();
     }
 }

@@ -8,6 +8,7 @@ use redis::{Cmd, Value, cmd};
 use super::{
     Settings,
     address::Address,
+    lost::{Fate, Identity},
     reply::Parser,
     stream::{self, ReadBuffer, ReadHalf, WriteHalf},
 };
@@ -18,14 +19,23 @@ pub(super) struct Opened {
     pub(super) read: ReadHalf,
     pub(super) write: WriteHalf,
     pub(super) buffer: ReadBuffer,
+    pub(super) identity: Identity,
+    /// What became of the lost connections that were asked after.
+    pub(super) fates: Vec<(Identity, Fate)>,
+    /// Taken after that.
     pub(super) progress: Progress,
 }
 
 /// What a server must allow for proofs.
-const MINIMAL_ACL: &str = "+info +client|tracking +hello +select +command, besides the commands that you use";
+const MINIMAL_ACL: &str =
+    "+info +client|tracking +client|kill +hello +select +command, besides the commands that you use";
 
 /// Opens and introduces a connection.
-pub(super) async fn open(address: &Address, settings: &Settings) -> Result<Opened, Error> {
+pub(super) async fn open(
+    address: &Address,
+    settings: &Settings,
+    lost: Vec<Identity>,
+) -> Result<Opened, Error> {
     let (read, write) = stream::open(&address.place).await.map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("can't connect to {address}")).with_source(error)
     })?;
@@ -37,12 +47,12 @@ pub(super) async fn open(address: &Address, settings: &Settings) -> Result<Opene
 
     let hello = talk.ask(&hello(address, settings)).await?;
     let hello = accepted(hello).map_err(|refusal| refused_hello(address, &refusal))?;
-    match field(&hello, "mode").as_deref() {
-        Some("cluster") => {
+    match field(&hello, "mode").and_then(bytes) {
+        Some(b"cluster") => {
             let message = format!("{address} runs in cluster mode, which highwater does not support yet");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        Some("sentinel") => {
+        Some(b"sentinel") => {
             let message = format!("{address} is a sentinel, not a data node");
             return Err(Error::new(ErrorKind::Config, message));
         }
@@ -57,13 +67,17 @@ pub(super) async fn open(address: &Address, settings: &Settings) -> Result<Opene
         .ask(cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN"))
         .await?;
     accepted(tracking).map_err(|refusal| refused(address, "CLIENT TRACKING", &refusal))?;
+    let identity = Identity {
+        process: run_id(&talk.ask(cmd("INFO").arg("server")).await?),
+        client: match field(&hello, "id") {
+            Some(Value::Int(id)) => *id,
+            _ => -1,
+        },
+    };
+    let fates = talk.fates(lost, &identity).await?;
     let info = talk.ask(cmd("INFO").arg("replication")).await?;
     let info = accepted(info).map_err(|refusal| refused(address, "INFO", &refusal))?;
-    let text = match &info {
-        Value::VerbatimString { text, .. } => text.as_bytes(),
-        Value::BulkString(text) => text,
-        _ => &[],
-    };
+    let text = bytes(&info).unwrap_or_default();
     let progress = Progress::scan(text).map_err(|error| {
         Error::new(
             ErrorKind::Protocol,
@@ -75,6 +89,8 @@ pub(super) async fn open(address: &Address, settings: &Settings) -> Result<Opene
         read: talk.read,
         write: talk.write,
         buffer: talk.buffer,
+        identity,
+        fates,
         progress,
     })
 }
@@ -138,6 +154,34 @@ impl Talk {
     }
 }
 
+impl Talk {
+    /// Makes sure that lost connections deliver nothing more, as far as we may.
+    async fn fates(&mut self, lost: Vec<Identity>, here: &Identity) -> Result<Vec<(Identity, Fate)>, Error> {
+        let mut fates = Vec::with_capacity(lost.len());
+        for connection in lost {
+            let fate = match (&connection.process, &here.process) {
+                // The process that had it is no more.
+                (Some(there), Some(here)) if there != here => Fate::Gone,
+                (Some(_), Some(_)) => {
+                    let kill = self
+                        .ask(cmd("CLIENT").arg("KILL").arg("ID").arg(connection.client))
+                        .await?;
+                    // 0 says that it had gone by itself.
+                    if matches!(kill, Value::Int(_)) {
+                        Fate::Gone
+                    } else {
+                        Fate::KillRefused
+                    }
+                }
+                // Without knowing the process, the number may be somebody else's.
+                _ => Fate::KillRefused,
+            };
+            fates.push((connection, fate));
+        }
+        Ok(fates)
+    }
+}
+
 fn accepted(value: Value) -> Result<Value, redis::ServerError> {
     match value {
         Value::ServerError(error) => Err(error),
@@ -178,16 +222,27 @@ fn refused(address: &Address, what: &str, refusal: &redis::ServerError) -> Error
     Error::new(kind, format!("{address} refuses {what}: {refusal}{advice}"))
 }
 
-/// A text field of HELLO's reply.
-fn field(hello: &Value, name: &str) -> Option<String> {
-    let text = |value: &Value| match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
-    };
+/// A field of HELLO's reply.
+fn field<'a>(hello: &'a Value, name: &str) -> Option<&'a Value> {
     let Value::Map(pairs) = hello else { return None };
     pairs
         .iter()
-        .find(|(key, _)| text(key).as_deref() == Some(name))
-        .and_then(|(_, value)| text(value))
+        .find(|(key, _)| bytes(key) == Some(name.as_bytes()))
+        .map(|(_, value)| value)
+}
+
+/// The bytes of a string, of whatever kind.
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+/// The server process's name for itself.
+fn run_id(info: &Value) -> Option<String> {
+    let text = std::str::from_utf8(bytes(info)?).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    Some(id.to_owned()).filter(|id| !id.is_empty())
 }

@@ -4,6 +4,7 @@ mod address;
 mod connection;
 mod driver;
 mod handshake;
+mod lost;
 mod reply;
 mod stream;
 mod waiters;
@@ -24,7 +25,7 @@ pub(crate) use self::{
     connection::{Answer, Bounds, Connection, Proof, ProofWanted, Request},
     driver::in_doubt,
 };
-use self::{driver::Driver, waiters::Waiters};
+use self::{driver::Driver, lost::LostWrites, waiters::Waiters};
 use crate::{
     error::{Error, ErrorKind},
     lag::Timeline,
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) idle_probe: Duration,
+    /// How long a lost connection can go on delivering, where the server may not be told to close it.
+    pub(crate) doubt_grace: Duration,
     pub(crate) bounds: Bounds,
 }
 
@@ -94,6 +97,8 @@ pub(crate) struct Node {
     hint: Mutex<Option<Sample>>,
     lag: Mutex<crate::lag::Lag>,
     waiters: Waiters,
+    /// Writes of lost connections.
+    lost: LostWrites,
     /// Passed over until then.
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
@@ -117,6 +122,7 @@ impl Node {
             hint: Mutex::new(None),
             lag: Mutex::default(),
             waiters: Waiters::default(),
+            lost: LostWrites::default(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
         })
@@ -150,7 +156,7 @@ impl Node {
     }
 
     async fn connect(self: &Arc<Self>) -> Result<Driver, Error> {
-        let opening = handshake::open(&self.address, &self.settings);
+        let opening = handshake::open(&self.address, &self.settings, self.lost.connections());
         let opened = match tokio::time::timeout(self.settings.connect_timeout, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
@@ -162,6 +168,7 @@ impl Node {
             }
         };
         let first = opened.progress;
+        self.lost.learnt(&opened.fates, &first);
         let connection = Connection::new(opened.write, self.settings.bounds, first.history);
         let connection = Arc::new(connection);
         self.publish(Sample {
@@ -170,11 +177,12 @@ impl Node {
         });
         tracing::debug!(node = %self.address, role = ?first.role, "connected");
         self.set_link(Link::Up(Arc::clone(&connection)));
+        let ends = (opened.read, opened.buffer);
         Ok(Driver::new(
             Arc::clone(self),
             connection,
-            opened.read,
-            opened.buffer,
+            ends,
+            opened.identity,
             first,
         ))
     }

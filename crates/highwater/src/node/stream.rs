@@ -140,6 +140,18 @@ impl WriteHalf {
         }
     }
 
+    /// Makes the close that follows abortive: what has not been sent is discarded, and the other side is
+    /// told by a reset.
+    pub(crate) fn abort(&self) {
+        match self {
+            // Failing here leaves an ordinary close.
+            Self::Tcp(half) => drop(half.as_ref().set_zero_linger()),
+            // Nothing is held back on a unix socket: what was written has arrived.
+            #[cfg(unix)]
+            Self::Unix(_) => {}
+        }
+    }
+
     /// Registers for the socket to take more.
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
