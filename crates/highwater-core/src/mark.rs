@@ -4,16 +4,36 @@ use std::{fmt, sync::Arc};
 
 use crate::History;
 
-/// A position in one history, in bytes of replication stream, or [`Offset::UNKNOWN`].
+/// A position in one history, in bytes of replication stream, or an unknown one (written ∞).
 ///
-/// `UNKNOWN` (written ∞) is greater than every position: it stands for "a write whose place is not
-/// known", which no replica can prove to have applied.
+/// An unknown position is greater than every known one: it stands for "a write whose place is not
+/// known", which no replica can prove to have applied. It can say since when that is so; later is
+/// greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(u64);
 
 impl Offset {
-    /// The place of a write that may be anywhere: greater than every position.
+    /// The place of a write that may be anywhere, and may still happen: the greatest of all.
     pub const UNKNOWN: Self = Self(u64::MAX);
+
+    /// Unknown positions have this bit; the others say since when.
+    const UNKNOWN_BIT: u64 = 1 << 63;
+
+    /// The place of a write that was begun before `since` (Unix seconds) and may be anywhere.
+    #[must_use]
+    pub const fn unknown_since(since: u64) -> Self {
+        Self(Self::UNKNOWN_BIT | since)
+    }
+
+    /// Since when the place is unknown (Unix seconds), if that is said.
+    #[must_use]
+    pub const fn since(self) -> Option<u64> {
+        if self.is_unknown() && self.0 != u64::MAX {
+            Some(self.0 & !Self::UNKNOWN_BIT)
+        } else {
+            None
+        }
+    }
 
     /// The position `bytes` into the stream. Positions that no server can reach (2⁶³ and more)
     /// are taken as [`Offset::UNKNOWN`].
@@ -26,16 +46,16 @@ impl Offset {
         }
     }
 
-    /// The position in bytes, or `None` for [`Offset::UNKNOWN`].
+    /// The position in bytes, or `None` for an unknown one.
     #[must_use]
     pub const fn position(self) -> Option<u64> {
-        if self.0 == u64::MAX { None } else { Some(self.0) }
+        if self.is_unknown() { None } else { Some(self.0) }
     }
 
-    /// True for [`Offset::UNKNOWN`].
+    /// True for unknown positions.
     #[must_use]
     pub const fn is_unknown(self) -> bool {
-        self.0 == u64::MAX
+        self.0 & Self::UNKNOWN_BIT != 0
     }
 }
 

@@ -235,6 +235,22 @@ impl Marks {
         true
     }
 
+    /// Replaces a write's unknown place in (scope, `at`'s history), if it is not later than `known`, by `at`.
+    /// True when the marks moved.
+    pub(crate) fn settle_unknown(&mut self, known: Offset, at: &Mark) -> bool {
+        let entry = self
+            .entries
+            .iter_mut()
+            .find(|e| e.scope == at.scope && e.history == at.history);
+        match entry.and_then(|entry| entry.written.as_mut()) {
+            Some(written) if written.is_unknown() && *written <= known => {
+                *written = at.offset;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Lowers a mark of (scope, history) to `reached` where it lies beyond: no server has ever been
     /// there, so the token that said so is not to be believed further.
     pub(crate) fn clamp(&mut self, scope: &Scope, history: History, reached: Offset) -> bool {

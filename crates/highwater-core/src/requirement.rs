@@ -96,6 +96,18 @@ impl Requirement {
         self.barrier || self.points().iter().any(|point| point.offset.is_unknown())
     }
 
+    /// Since when (Unix seconds) the latest of the points without a known place is in doubt; `None` when
+    /// there is no such point, or one of them does not say.
+    #[must_use]
+    pub fn in_doubt_since(&self) -> Option<u64> {
+        let unknown = self
+            .points()
+            .iter()
+            .map(|point| point.offset)
+            .filter(|offset| offset.is_unknown());
+        unknown.max().and_then(Offset::since)
+    }
+
     /// The worst coverage among the points. A requirement that still needs its barrier is not met.
     #[must_use]
     pub fn coverage(&self, progress: &Progress, edges: &Edges) -> Coverage {

@@ -230,6 +230,20 @@ impl Session {
         state.note(moved);
     }
 
+    /// Settles writes whose place was unknown to whoever issued the token, in `mark`'s history: so much
+    /// time has passed that they can't happen any more, and `mark` is where the primary was at a moment
+    /// after that, and after `requirement` was taken.
+    pub fn settle_overdue(&self, requirement: &Requirement, mark: &Mark) {
+        let mut state = self.state();
+        let point = requirement
+            .points()
+            .iter()
+            .find(|point| point.history == mark.history);
+        // What came in later says a later time, and stays.
+        let moved = point.is_some_and(|point| state.marks.settle_unknown(point.offset, mark));
+        state.note(moved);
+    }
+
     /// Takes in what a primary's proof says, for a read of `requirement`: writes that were applied at
     /// an unknown place are below it, and marks in the shared past are rewritten to its history.
     pub fn proven_by_primary(

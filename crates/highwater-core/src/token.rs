@@ -4,7 +4,8 @@
 //! signed tokens only), issued-at (varint, Unix seconds), then, if the doubt flag is set, the number
 //! of settled scopes (varint) and their names, then the number of marks (varint) and the marks, each
 //! a scope (length byte and name), a history (20 bytes), a kind byte (1 written, 2 read, 3 both) and
-//! for each kind a varint (0 for ∞, else offset + 1); last, in signed tokens, the first 16 bytes of
+//! for each kind a varint (offset + 1, or 0 for ∞ and then, as another one, how many seconds before
+//! issued-at that came to be); last, in signed tokens, the first 16 bytes of
 //! the HMAC-SHA-256 of everything before.
 
 use std::{fmt, time::Duration};
@@ -176,7 +177,13 @@ impl TokenCodec {
             bytes.extend_from_slice(entry.history.as_bytes());
             bytes.push(u8::from(entry.written.is_some()) | u8::from(entry.read.is_some()) << 1);
             for offset in [entry.written, entry.read].into_iter().flatten() {
-                put_varint(&mut bytes, offset.position().map_or(0, |position| position + 1));
+                match offset.position() {
+                    Some(position) => put_varint(&mut bytes, position + 1),
+                    None => {
+                        put_varint(&mut bytes, 0);
+                        put_varint(&mut bytes, now.saturating_sub(offset.since().unwrap_or(now)));
+                    }
+                }
             }
         }
         if let Some(key) = self.keys.first() {
@@ -224,7 +231,7 @@ impl TokenCodec {
             marks.set_doubt(Doubt::Except(reader.settled_scopes()?));
         }
         for _ in 0..reader.varint()? {
-            if !marks.push_decoded(reader.entry()?) {
+            if !marks.push_decoded(reader.entry(issued)?) {
                 return Err(Kind::Malformed.into());
             }
         }
@@ -324,7 +331,7 @@ impl<'a> Reader<'a> {
         Ok(scopes)
     }
 
-    fn entry(&mut self) -> Result<Entry, TokenError> {
+    fn entry(&mut self, issued: u64) -> Result<Entry, TokenError> {
         let scope = self.scope()?;
         let mut history = [0; 20];
         history.copy_from_slice(self.take(20)?);
@@ -332,8 +339,16 @@ impl<'a> Reader<'a> {
         if !(1..=3).contains(&kind) {
             return Err(TokenErrorKind::Malformed.into());
         }
-        let written = if kind & 1 != 0 { Some(self.offset()?) } else { None };
-        let read = if kind & 2 != 0 { Some(self.offset()?) } else { None };
+        let written = if kind & 1 != 0 {
+            Some(self.offset(issued)?)
+        } else {
+            None
+        };
+        let read = if kind & 2 != 0 {
+            Some(self.offset(issued)?)
+        } else {
+            None
+        };
         Ok(Entry {
             scope,
             history: History::from_bytes(history),
@@ -342,9 +357,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn offset(&mut self) -> Result<Offset, TokenError> {
+    fn offset(&mut self, issued: u64) -> Result<Offset, TokenError> {
         match self.varint()?.checked_sub(1) {
-            None => Ok(Offset::UNKNOWN),
+            None => {
+                let since = issued
+                    .checked_sub(self.varint()?)
+                    .ok_or(TokenErrorKind::Malformed)?;
+                Ok(Offset::unknown_since(since))
+            }
             Some(position) if !Offset::at(position).is_unknown() => Ok(Offset::at(position)),
             Some(_) => Err(TokenErrorKind::Malformed.into()),
         }

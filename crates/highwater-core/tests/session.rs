@@ -619,3 +619,43 @@ fn many_threads_leave_the_highest_mark_and_no_doubt() {
     assert_eq!(written(&session.marks()), [(0, Offset::at(499 * 8 + 7))]);
     assert!(!requirement(&session).in_doubt());
 }
+
+#[test]
+fn doubt_of_a_token_is_settled_by_time_and_only_in_its_own_history() {
+    let mut marks = Marks::new();
+    marks.add_written(&Mark {
+        offset: Offset::unknown_since(1000),
+        ..mark(0, 0, 0)
+    });
+    let session = Session::resume(marks);
+    let requirement = session.requirement(&scope(0), Consistency::ReadYourWrites);
+    assert!(requirement.in_doubt());
+    assert_eq!(requirement.in_doubt_since(), Some(1000));
+    session.settle_overdue(&requirement, &mark(0, 1, 70));
+    assert!(
+        session
+            .requirement(&scope(0), Consistency::ReadYourWrites)
+            .in_doubt()
+    );
+
+    // What came in after the requirement was taken is not settled with it.
+    let later = Session::resume(session.marks());
+    later.add_written(&Mark {
+        offset: Offset::unknown_since(2000),
+        ..mark(0, 0, 0)
+    });
+    later.settle_overdue(&requirement, &mark(0, 0, 70));
+    assert!(
+        later
+            .requirement(&scope(0), Consistency::ReadYourWrites)
+            .in_doubt()
+    );
+
+    session.settle_overdue(&requirement, &mark(0, 0, 70));
+    assert_eq!(session.marks().written().collect::<Vec<_>>(), [mark(0, 0, 70)]);
+    // A doubt of this process says no time: only its connection settles it.
+    let (write, guard) = session.begin_write(&scope(0), history(0));
+    drop((guard, write));
+    let requirement = session.requirement(&scope(0), Consistency::ReadYourWrites);
+    assert_eq!(requirement.in_doubt_since(), None);
+}

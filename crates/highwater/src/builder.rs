@@ -206,7 +206,10 @@ impl ClientBuilder {
             idle_probe: IDLE_PROBE,
             doubt_grace: self.doubt_grace,
             bounds: Bounds {
-                in_flight: max_in_flight,
+                // Callers are let in one by one by the client; what an answered one leaves behind is
+                // booked a moment later, so that a connection sees up to twice as many. Beyond that
+                // are those whose callers went away.
+                in_flight: max_in_flight.saturating_mul(2).saturating_add(16),
                 buffered: MAX_BUFFERED,
             },
         };
@@ -225,6 +228,7 @@ impl ClientBuilder {
             scope,
             level: self.level,
             max_wait: self.max_wait,
+            doubt_grace: self.doubt_grace,
             on_possibly_lost: self.on_possibly_lost,
             on_unknown_history: self.on_unknown_history,
             primary: Arc::clone(&primary),

@@ -7,7 +7,7 @@ mod counters;
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use highwater_core::{
@@ -62,6 +62,7 @@ pub(crate) struct Router {
     pub(crate) scope: Scope,
     pub(crate) level: Consistency,
     pub(crate) max_wait: Duration,
+    pub(crate) doubt_grace: Duration,
     pub(crate) on_possibly_lost: Policy,
     pub(crate) on_unknown_history: Policy,
     pub(crate) primary: Arc<Node>,
@@ -154,6 +155,11 @@ impl Router {
                 self.settle_doubt(session, &read.requirement).await?;
                 read.requirement = session.requirement(&self.scope, level);
             }
+            if self.is_overdue(&read.requirement) {
+                let progress = self.barrier.join(&self.primary).await?;
+                session.settle_overdue(&read.requirement, &self.mark(&progress));
+                read.requirement = session.requirement(&self.scope, level);
+            }
         }
         let reply = if class == Class::Cursor {
             self.read_primary(&read, Reason::Command).await
@@ -182,6 +188,16 @@ impl Router {
         self.counters.count_barrier();
         session.settle_doubt(requirement, &self.mark(&progress));
         Ok(())
+    }
+
+    /// True when the writes of unknown place that a token told of are so old that none can still
+    /// happen: the grace time of lost connections, and as much again for clocks that differ.
+    fn is_overdue(&self, requirement: &Requirement) -> bool {
+        let Some(since) = requirement.in_doubt_since() else {
+            return false;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2
     }
 
     fn mark(&self, progress: &Progress) -> Mark {
