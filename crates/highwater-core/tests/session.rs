@@ -12,8 +12,8 @@ use std::thread;
 
 use common::{history, mark, scope};
 use highwater_core::{
-    Ancestor, Consistency, Continuity, Coverage, Edges, MAX_MARKS, Marks, Offset, Progress, Requirement,
-    Role, Route, Session,
+    Ancestor, Consistency, Continuity, Coverage, Edges, MAX_MARKS, Mark, Marks, Offset, Progress,
+    Requirement, Role, Route, Session,
 };
 use proptest::prelude::*;
 

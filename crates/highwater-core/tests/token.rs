@@ -46,7 +46,7 @@ proptest! {
     #![proptest_config(common::config())]
 
     #[test]
-    fn round_trip(marks in marks(4, 7), now in 0..=u64::MAX) {
+    fn round_trip(marks in marks(4, 7), now in 0..u64::MAX / 2) {
         for codec in [signed(), TokenCodec::unsigned()] {
             let token = codec.encode(&marks, now);
             prop_assert!(token.len() <= MAX_TOKEN_LEN);
