@@ -147,10 +147,12 @@ impl From<RedisError> for ApiError {
     /// do; what happened to which node is for the operator.
     fn from(error: RedisError) -> Self {
         use highwater::ErrorKind as Kind;
-        eprintln!("a request failed: {error}");
+        tracing::debug!(%error, "a request failed");
         let down = |reason| Self::new(StatusCode::SERVICE_UNAVAILABLE, reason);
         match highwater::Error::of(&error).map(highwater::Error::kind) {
-            Some(Kind::InDoubt) => down("the change may have happened or not: look at the cart before you repeat it"),
+            Some(Kind::InDoubt) => {
+                down("the change may have happened or not: look at the cart before you repeat it")
+            }
             Some(Kind::PossiblyLost | Kind::UnknownHistory) => {
                 down("a change of yours may have been lost: look at the cart again")
             }
@@ -161,16 +163,27 @@ impl From<RedisError> for ApiError {
             None if error.is_io_error() => {
                 down("the shop lost its data while it answered: a change may have happened or not")
             }
-            // READONLY, LOADING and their like pass; WRONGTYPE does not.
-            None if error.retry_method() != redis::RetryMethod::NoRetry => {
-                down("the shop's data can't be used at the moment: try again soon")
+            None if is_passing(&error) => down("the shop's data can't be used at the moment: try again soon"),
+            _ => {
+                tracing::error!(%error, "a request failed");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the shop's data is not what it should be",
+                )
             }
-            _ => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the shop's data is not what it should be",
-            ),
         }
     }
+}
+
+/// Whether a server's error reply says that it can't answer now.
+fn is_passing(error: &RedisError) -> bool {
+    use redis::ServerErrorKind as Kind;
+    matches!(
+        error.kind(),
+        redis::ErrorKind::Server(
+            Kind::BusyLoading | Kind::MasterDown | Kind::ReadOnly | Kind::TryAgain | Kind::ClusterDown
+        )
+    )
 }
 
 impl IntoResponse for ApiError {
@@ -187,9 +200,6 @@ pub fn complete(routes: Router) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this method is not possible here",
-            )
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not possible here")
         })
 }

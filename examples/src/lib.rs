@@ -5,7 +5,22 @@
 pub mod api;
 pub mod serve;
 
-use std::{error::Error, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use tracing_subscriber::filter::LevelFilter;
+
+/// Lets warnings, also those of highwater, go to standard error.
+pub fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
 
 /// Turns the outcome of a program into its exit code; an error is said on standard error.
 #[must_use]

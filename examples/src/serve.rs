@@ -1,21 +1,32 @@
 //! Running a service: its address, its signals, and its orderly end.
 
 use std::{
+    future::pending,
     io::{self, Write},
+    net::SocketAddr,
     time::Duration,
 };
 
-use axum::{Router, serve::ListenerExt};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+    middleware::{Next, from_fn},
+    serve::Listener,
+};
 use rustix::process::{Signal as Number, getpid, kill_process};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-    time::timeout,
+    sync::watch,
+    time::{sleep, timeout},
 };
 
 /// How long requests may take to finish after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections stay open after the signal, so that their clients hear with their next
+/// response that they are to go elsewhere, and none is closed while a request is on its way.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Where and how a service runs.
 #[derive(Debug, clap::Args)]
@@ -41,29 +52,81 @@ pub async fn serve(options: &Options, routes: Router) -> io::Result<()> {
         io::Error::new(error.kind(), format!("can't listen on {listen}: {error}"))
     })?;
     let address = listener.local_addr()?;
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut stop = Stop::new()?;
     if options.exit_with_stdin {
         stop_with_stdin();
     }
     writeln!(io::stdout(), "listening on http://{address}")?;
 
-    let (drain, draining) = oneshot::channel::<()>();
-    let server = axum::serve(listener, routes).with_graceful_shutdown(async {
-        // It only ever ends by being dropped.
-        drop(draining.await);
-    });
+    let (stopping, stopped) = watch::channel(false);
+    let (closing, mut closed) = watch::channel(false);
+    let routes = routes.layer(from_fn({
+        let stopped = stopped.clone();
+        move |request, next| say_farewell(stopped.clone(), request, next)
+    }));
+    let door = Door {
+        listener: Some(listener),
+        address,
+        stopped,
+    };
+    let server = axum::serve(door, routes)
+        .with_graceful_shutdown(async move { drop(closed.wait_for(|closed| *closed).await) });
     let deadline = async {
         stop.asked().await;
-        drop(drain);
+        stopping.send_replace(true);
+        sleep(FAREWELL).await;
+        closing.send_replace(true);
         drop(timeout(DRAIN, stop.asked()).await);
     };
     tokio::select! {
         served = server => served,
         () = deadline => {
-            eprintln!("stopping with requests unfinished");
+            eprintln!("stopped with requests unfinished");
             Ok(())
         }
+    }
+}
+
+async fn say_farewell(
+    stopped: watch::Receiver<bool>,
+    request: Request,
+    next: Next,
+) -> axum::response::Response {
+    let mut response = next.run(request).await;
+    if *stopped.borrow() {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A listener that shuts with the signal to stop, before the connections that it let in.
+struct Door {
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(listener) = &mut self.listener {
+            tokio::select! {
+                (stream, peer) = Listener::accept(listener) => {
+                    drop(stream.set_nodelay(true));
+                    return (stream, peer);
+                }
+                _ = self.stopped.wait_for(|stopped| *stopped) => {}
+            }
+        }
+        self.listener = None;
+        pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
     }
 }
 
@@ -93,6 +156,6 @@ impl Stop {
 fn stop_with_stdin() {
     std::thread::spawn(|| {
         drop(io::copy(&mut io::stdin(), &mut io::sink()));
-        drop(kill_process(getpid(), Number::TERM));
+        _ = kill_process(getpid(), Number::TERM);
     });
 }

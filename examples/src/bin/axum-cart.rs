@@ -13,10 +13,10 @@ use axum::{
     routing::{get, put},
 };
 use clap::Parser;
-use highwater::{Client, Consistency, SigningKey, Status, TokenCodec};
+use highwater::{Client, ClientBuilder, Consistency, SigningKey, Status, TokenCodec};
 use highwater_examples::{
     api::{self, ApiError, Cart, Item, Line, Quantity, User},
-    exit_code, serve,
+    exit_code, log_to_stderr, serve,
 };
 use highwater_http::{SessionLayer, axum::Session};
 use redis::AsyncCommands;
@@ -50,10 +50,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .with_writer(std::io::stderr)
-        .init();
+    log_to_stderr();
     exit_code("axum-cart", run(Args::parse()).await)
 }
 
@@ -66,7 +63,7 @@ async fn run(args: Args) -> Result<(), Error> {
     let client = args
         .replica
         .into_iter()
-        .fold(builder, |builder, url| builder.replica(url))
+        .fold(builder, ClientBuilder::replica)
         .connect()
         .await?;
     let routes = Router::new()

@@ -14,7 +14,7 @@ use axum::{
 use clap::{Parser, ValueEnum};
 use highwater_examples::{
     api::{self, ApiError, Cart, Item, Items, Line, Quantity, User},
-    exit_code, serve,
+    exit_code, log_to_stderr, serve,
 };
 use redis::{
     AsyncCommands, RedisResult,
@@ -53,11 +53,14 @@ enum Strategy {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    log_to_stderr();
     exit_code("plain-cart", run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<(), Error> {
-    let carts = Carts::connect(&args).await?;
+    let carts = Carts::connect(&args)
+        .await
+        .map_err(|error| format!("can't connect to the primary: {error}"))?;
     let routes = Router::new()
         .route("/carts/{user}", get(show))
         .route("/carts/{user}/items/{sku}", put(put_item).delete(delete_item))

@@ -1,16 +1,14 @@
 //! A session that writes and reads: `quickstart redis://PRIMARY redis://REPLICA…`
 
-use highwater::{Client, Command, Session};
+use highwater::{Client, ClientBuilder, Command, Session};
 use redis::AsyncCommands;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut urls = std::env::args().skip(1);
-    let primary = urls
-        .next()
-        .ok_or("give the URL of a primary, then those of its replicas")?;
+    let primary = urls.next().ok_or("give the URLs of a primary and its replicas")?;
     let client = urls
-        .fold(Client::builder().primary(primary), |builder, url| builder.replica(url))
+        .fold(Client::builder().primary(primary), ClientBuilder::replica)
         .connect()
         .await?;
 
