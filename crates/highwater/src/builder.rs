@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use highwater_core::{Consistency, Role, Scope};
-use redis::{ConnectionInfo, IntoConnectionInfo, Value};
+use redis::{IntoConnectionInfo, Value};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -74,7 +74,7 @@ fn address(info: impl IntoConnectionInfo) -> Result<Address, Error> {
 
 impl ClientBuilder {
     /// The primary: a URL as redis-rs knows them, `redis://user:password@host:port/database`, or a
-    /// [`ConnectionInfo`].
+    /// [`ConnectionInfo`](redis::ConnectionInfo).
     pub fn primary(mut self, url: impl IntoConnectionInfo) -> Self {
         self.primary = Some(address(url));
         self
@@ -87,8 +87,8 @@ impl ClientBuilder {
     }
 
     /// Several replicas at once.
-    pub fn replicas(mut self, infos: impl IntoIterator<Item = ConnectionInfo>) -> Self {
-        self.replicas.extend(infos.into_iter().map(address));
+    pub fn replicas(mut self, urls: impl IntoIterator<Item: IntoConnectionInfo>) -> Self {
+        self.replicas.extend(urls.into_iter().map(address));
         self
     }
 
@@ -206,10 +206,10 @@ impl ClientBuilder {
             idle_probe: IDLE_PROBE,
             doubt_grace: self.doubt_grace,
             bounds: Bounds {
-                // Callers are let in one by one by the client; what an answered one leaves behind is
-                // booked a moment later, so that a connection sees up to twice as many. Beyond that
-                // are those whose callers went away.
-                in_flight: max_in_flight.saturating_mul(2).saturating_add(16),
+                // The client lets callers in; a connection books answered ones at the end of a turn
+                // of several reads (`READS_PER_TURN` in the driver), by when their places may have
+                // been taken as often. Beyond that are those whose callers went away.
+                in_flight: max_in_flight.saturating_mul(9).saturating_add(16),
                 buffered: MAX_BUFFERED,
             },
         };

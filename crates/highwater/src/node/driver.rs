@@ -515,10 +515,10 @@ pub(crate) fn in_doubt(error: &Error) -> Error {
     .with_source(error.clone())
 }
 
-pub(super) fn unsent(error: &Error) -> Error {
+pub(crate) fn unsent(error: &Error) -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "the connection was lost before the command was sent: it did not happen",
+        "there is no connection; nothing was sent, so trying again is safe",
     )
     .with_source(error.clone())
 }

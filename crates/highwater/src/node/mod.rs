@@ -23,7 +23,7 @@ use tokio::sync::watch;
 pub(crate) use self::{
     address::Address,
     connection::{Answer, Bounds, Connection, Proof, ProofWanted, Request},
-    driver::in_doubt,
+    driver::{in_doubt, unsent},
 };
 use self::{driver::Driver, lost::LostWrites, waiters::Waiters};
 use crate::{
@@ -204,19 +204,14 @@ impl Node {
     pub(crate) fn connection(&self) -> Result<Arc<Connection>, Error> {
         match &*self.link.read().unwrap_or_else(PoisonError::into_inner) {
             Link::Up(connection) => Ok(Arc::clone(connection)),
-            Link::Connecting => Err(self.unavailable("the first connection is still being made")),
+            Link::Connecting => {
+                let message = format!("the first connection to {} is still being made", self.address);
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
             Link::Down(error) if error.kind() == ErrorKind::Config => Err(error.clone()),
-            Link::Down(error) => Err(self
-                .unavailable("there is no connection")
-                .with_source(error.clone())),
+            // Whatever ended the last connection: nothing is sent now.
+            Link::Down(error) => Err(unsent(error)),
         }
-    }
-
-    fn unavailable(&self, why: &str) -> Error {
-        Error::new(
-            ErrorKind::Unavailable,
-            format!("{} can't be asked: {why}", self.address),
-        )
     }
 
     /// Waits for the first attempt to connect to succeed or fail.

@@ -56,16 +56,21 @@ impl Router {
             return Choice::Primary(Reason::Unhealthy);
         };
         // A requirement of several histories (a failover is under way) is the primary's to judge.
-        if requirement.points().len() > 1 || ready > deadline || now >= deadline {
+        if requirement.points().len() > 1 {
+            return Choice::Primary(Reason::Behind);
+        }
+        if ready <= now {
+            // By now it should be there, and only its last word is old: the proof will tell.
+            return match node.connection() {
+                Ok(connection) => Choice::Ask(node, connection),
+                Err(_) => Choice::Primary(Reason::Unhealthy),
+            };
+        }
+        if ready > deadline {
             node.refresh_hint(HINT_AGE);
             return Choice::Primary(Reason::Behind);
         }
-        match node.connection() {
-            // By now it should be there, and only its last word is old: the proof will tell.
-            Ok(connection) if ready <= now => Choice::Ask(node, connection),
-            Ok(_) => Choice::Wait(node, point, deadline),
-            Err(_) => Choice::Primary(Reason::Unhealthy),
-        }
+        Choice::Wait(node, point, deadline)
     }
 
     fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {
