@@ -1,5 +1,9 @@
 //! The small pieces of the hot path: `cargo bench --bench micro`.
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros make public items")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros make public items"
+)]
 
 use std::hint::black_box;
 

@@ -2,7 +2,11 @@
 //!
 //! Options after `--`: `--rounds N`, `--millis N` (of one round of one contender), `--callers a,b,c`,
 //! `--only reads|writes`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that can't go on must stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench that can't go on must stop"
+)]
 
 use std::time::Duration;
 
@@ -36,7 +40,10 @@ fn options() -> Options {
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--millis" => options.duration = Duration::from_millis(value().parse().expect("milliseconds")),
             "--callers" => {
-                options.callers = value().split(',').map(|n| n.parse().expect("a number of callers")).collect();
+                options.callers = value()
+                    .split(',')
+                    .map(|n| n.parse().expect("a number of callers"))
+                    .collect();
             }
             "--only" => match value().as_str() {
                 "reads" => options.writes = false,
@@ -142,7 +149,11 @@ async fn main() {
         .await
         .expect("a client");
     let plain = |url: String| async move {
-        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+        redis::Client::open(url)
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap()
     };
     let on_replica = plain(topology.replica(0).url()).await;
     let mut on_primary = plain(topology.primary().url()).await;
@@ -150,25 +161,48 @@ async fn main() {
         let key = key(place, 0);
         let () = on_primary.set(&key, value(&key)).await.unwrap();
     }
-    topology.wait_in_sync(Duration::from_secs(10)).expect("replication");
+    topology
+        .wait_in_sync(Duration::from_secs(10))
+        .expect("replication");
 
-    println!("ratios of throughput to plain redis-rs {} rounds of {:?}", options.rounds, options.duration);
-    println!("{:<8} {:<28} {:>7} {:>12} {:>9} {:>10} {:>10}", "", "", "callers", "per second", "ratio", "p50 µs", "p99 µs");
+    println!(
+        "ratios of throughput to plain redis-rs {} rounds of {:?}",
+        options.rounds, options.duration
+    );
+    println!(
+        "{:<8} {:<28} {:>7} {:>12} {:>9} {:>10} {:>10}",
+        "", "", "callers", "per second", "ratio", "p50 µs", "p99 µs"
+    );
     for &callers in &options.callers {
         if options.reads {
             let contenders = [
                 ("redis-rs", Contender::RedisRs(on_replica.clone())),
-                ("highwater, no proof", Contender::Highwater(client.clone(), Consistency::Eventual)),
-                ("highwater, proof", Contender::Highwater(client.clone(), Consistency::ReadYourWrites)),
-                ("highwater, proof both ends", Contender::Highwater(client.clone(), Consistency::Monotonic)),
+                (
+                    "highwater, no proof",
+                    Contender::Highwater(client.clone(), Consistency::Eventual),
+                ),
+                (
+                    "highwater, proof",
+                    Contender::Highwater(client.clone(), Consistency::ReadYourWrites),
+                ),
+                (
+                    "highwater, proof both ends",
+                    Contender::Highwater(client.clone(), Consistency::Monotonic),
+                ),
             ];
             compare("GET", &contenders, callers, &options, true).await;
         }
         if options.writes {
             let contenders = [
                 ("redis-rs", Contender::RedisRs(on_primary.clone())),
-                ("highwater, no mark", Contender::HighwaterWithoutSession(client.clone())),
-                ("highwater, mark", Contender::Highwater(client.clone(), Consistency::ReadYourWrites)),
+                (
+                    "highwater, no mark",
+                    Contender::HighwaterWithoutSession(client.clone()),
+                ),
+                (
+                    "highwater, mark",
+                    Contender::Highwater(client.clone(), Consistency::ReadYourWrites),
+                ),
             ];
             compare("SET", &contenders, callers, &options, false).await;
         }
@@ -203,7 +237,11 @@ async fn compare(
     }
     let plain: Vec<f64> = rounds[0].iter().map(|round| round.per_second).collect();
     for ((name, _), rounds) in contenders.iter().zip(&rounds) {
-        let ratios = rounds.iter().zip(&plain).map(|(round, plain)| round.per_second / plain).collect();
+        let ratios = rounds
+            .iter()
+            .zip(&plain)
+            .map(|(round, plain)| round.per_second / plain)
+            .collect();
         let of = |what: fn(&Round) -> f64| median(rounds.iter().map(what).collect());
         println!(
             "{operation:<8} {name:<28} {callers:>7} {:>12.0} {:>9.2} {:>10.1} {:>10.1}",
