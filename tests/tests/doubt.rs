@@ -1,4 +1,11 @@
 //! Writes whose connection was lost before their reply: in doubt, until nothing can happen to them any more.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod common;
 

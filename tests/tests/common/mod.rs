@@ -1,19 +1,106 @@
 //! What the integration tests share.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use highwater::{Client, ClientBuilder};
-use highwater_testkit::Topology;
+pub(crate) mod services;
+
+use std::time::{Duration, Instant};
+
+use highwater::{Client, ClientBuilder, Command, Marks, Reply, Route, Session};
+use highwater_testkit::{Mark, Server, Topology};
+
+/// Long enough for anything that happens at all, also on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Primaries with this don't move their offset by themselves.
+pub(crate) const NO_PINGS: [&str; 2] = ["--repl-ping-replica-period", "3600"];
 
 /// A builder for a client of the whole topology.
 pub(crate) fn builder(topology: &Topology) -> ClientBuilder {
-    topology
-        .replicas()
-        .fold(Client::builder().primary(topology.primary().url()), |builder, replica| {
-            builder.replica(replica.url())
-        })
+    topology.replicas().fold(
+        Client::builder().primary(topology.primary().url()),
+        |builder, replica| builder.replica(replica.url()),
+    )
 }
 
 /// A client of the whole topology.
 pub(crate) async fn client(topology: &Topology) -> Client {
     builder(topology).connect().await.expect("the servers run")
+}
+
+/// `GET key` under the session.
+pub(crate) fn get(key: &str, session: &Session) -> Command {
+    Command::new(redis::cmd("GET").arg(key)).session(session)
+}
+
+/// `SET key value` under the session.
+pub(crate) fn set(key: &str, value: &str, session: &Session) -> Command {
+    Command::new(redis::cmd("SET").arg(key).arg(value)).session(session)
+}
+
+/// Reads until a replica answers: where a read goes is up to hints, which may be old for a moment. Every
+/// reply on the way must have this value.
+pub(crate) async fn from_a_replica(client: &Client, read: &Command, value: &redis::Value) -> Reply {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let reply = client.call(read.clone()).await.expect("reads work");
+        assert_eq!(reply.value, *value, "{read:?} from {:?}", reply.route);
+        if reply.route == Route::Replica {
+            return reply;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no replica answers: {:?}",
+            client.status()
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A bulk reply.
+pub(crate) fn bulk(text: &str) -> redis::Value {
+    redis::Value::BulkString(text.as_bytes().to_vec())
+}
+
+/// The one place that the session's writes are at, if there is exactly one and it is known.
+pub(crate) fn written(session: &Session) -> Option<Mark> {
+    place(&session.marks())
+}
+
+/// The one place that the writes of these marks are at, if there is exactly one and it is known.
+pub(crate) fn place(marks: &Marks) -> Option<Mark> {
+    let mut written = marks.written();
+    let (mark, None) = (written.next()?, written.next()) else {
+        return None;
+    };
+    let history = mark
+        .history
+        .to_string()
+        .parse()
+        .expect("it prints what servers print");
+    Some(Mark::new(history, mark.offset.position()?))
+}
+
+/// True when some write of the session has no known place.
+pub(crate) fn in_doubt(session: &Session) -> bool {
+    session.marks().written().any(|mark| mark.offset.is_unknown())
+}
+
+/// How often a server has carried out a command since its statistics were last reset.
+pub(crate) fn calls(server: &Server, command: &str) -> u64 {
+    let info = server
+        .command(&["INFO", "commandstats"])
+        .expect("the server runs");
+    let prefix = format!("cmdstat_{command}:calls=");
+    info.text()
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok())
+        .unwrap_or(0)
 }

@@ -1,0 +1,357 @@
+//! Histories that part: a promotion that one client has heard of and the other has not, restarts, and
+//! sessions of which it is not known what they depend on.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{NO_PINGS, SOON, bulk, calls, get, place, set, written};
+use highwater::{
+    Client, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey, TokenCodec,
+};
+use highwater_testkit::Topology;
+
+/// What another process makes of a session's token.
+fn over_the_wire(session: &Session) -> Session {
+    let codec = || TokenCodec::signed(SigningKey::new("a secret that both processes know").unwrap());
+    let token = codec().encode(&session.marks(), 1);
+    Session::resume(codec().decode(token.as_bytes(), 1).unwrap())
+}
+
+/// A primary and two replicas of which the first has been promoted, while the primary goes on. `k` was
+/// `shared` when they parted.
+struct Parted {
+    _topology: Topology,
+    /// Follows the old primary, and its one replica that is left.
+    old: Client,
+    /// Follows the new one.
+    new: Client,
+}
+
+impl Parted {
+    async fn start(policy: Policy) -> Self {
+        let topology = Topology::builder()
+            .replicas(2)
+            .primary_args(NO_PINGS)
+            .start()
+            .unwrap();
+        topology.primary().command(&["SET", "k", "shared"]).unwrap();
+        topology.wait_in_sync(SOON).unwrap();
+        let configure = |primary: String| {
+            Client::builder()
+                .primary(primary)
+                .on_unknown_history(policy)
+                .on_possibly_lost(policy)
+        };
+        let old = configure(topology.primary().url())
+            .replica(topology.replica(1).url())
+            .connect()
+            .await
+            .unwrap();
+        topology.replica(0).replicaof_no_one().unwrap();
+        let new = configure(topology.replica(0).url()).connect().await.unwrap();
+        Self {
+            _topology: topology,
+            old,
+            new,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_at_the_new_primary_is_not_silently_missed_at_the_old_one() {
+    let parted = Parted::start(Policy::default()).await;
+    let writer = Session::new();
+    parted.new.call(set("k", "new", &writer)).await.unwrap();
+    let mark = written(&writer).unwrap();
+    let session = over_the_wire(&writer);
+    assert_eq!(written(&session), Some(mark));
+    for _ in 0..3 {
+        let reply = parted.old.call(get("k", &session)).await.unwrap();
+        assert_eq!(
+            (reply.route, reply.reason),
+            (Route::Primary, Reason::UnknownHistory)
+        );
+        assert_eq!(session.continuity(), Continuity::UnknownHistory);
+        // It is still required: a later read, or another process, may be able to honour it.
+        assert!(
+            session
+                .marks()
+                .written()
+                .any(|kept| kept.history.to_string() == mark.history.to_string()
+                    && kept.offset.position() == Some(mark.offset))
+        );
+    }
+    assert_eq!(parted.old.status().anomalies.unknown_history, 3);
+    let back = over_the_wire(&session);
+    let reply = parted.new.call(get("k", &back)).await.unwrap();
+    assert_eq!(
+        (reply.value, back.continuity()),
+        (bulk("new"), Continuity::Intact)
+    );
+    assert!(
+        matches!(reply.reason, Reason::Covered | Reason::Unhealthy | Reason::Behind),
+        "{:?}",
+        reply.reason
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_policy_to_fail_it_fails() {
+    let parted = Parted::start(Policy::Error).await;
+    let writer = Session::new();
+    parted.new.call(set("k", "new", &writer)).await.unwrap();
+    let session = over_the_wire(&writer);
+    for level in [
+        highwater::Consistency::ReadYourWrites,
+        highwater::Consistency::Monotonic,
+        highwater::Consistency::Primary,
+    ] {
+        let error = parted
+            .old
+            .call(get("k", &session).level(level))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownHistory, "{level}: {error}");
+        assert_eq!(written(&session), written(&writer), "the mark stays");
+    }
+    assert_eq!(session.continuity(), Continuity::UnknownHistory);
+
+    let writer = Session::new();
+    parted.old.call(set("k", "lost", &writer)).await.unwrap();
+    let session = over_the_wire(&writer);
+    let error = parted.new.call(get("k", &session)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PossiblyLost, "{error}");
+    assert_eq!(session.continuity(), Continuity::PossiblyLost);
+    // Said once; then life goes on.
+    assert_eq!(
+        parted.new.call(get("k", &session)).await.unwrap().value,
+        bulk("new")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_promotion_lost_is_reported_once() {
+    let parted = Parted::start(Policy::default()).await;
+    let writer = Session::new();
+    parted.old.call(set("k", "lost", &writer)).await.unwrap();
+    let session = over_the_wire(&writer);
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(
+        (reply.value, reply.reason),
+        (bulk("shared"), Reason::PossiblyLost)
+    );
+    for _ in 0..3 {
+        let reply = parted.new.call(get("k", &session)).await.unwrap();
+        assert_ne!(reply.reason, Reason::PossiblyLost);
+        assert_eq!(reply.value, bulk("shared"));
+    }
+    assert_eq!(parted.new.status().anomalies.possibly_lost, 1);
+    assert_eq!(
+        session.continuity(),
+        Continuity::PossiblyLost,
+        "the session keeps knowing"
+    );
+    // The writer's own session was never told: it is, once, when it comes here.
+    let reply = parted.new.call(get("k", &writer)).await.unwrap();
+    assert_eq!(reply.reason, Reason::PossiblyLost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_from_before_the_promotion_is_honoured_by_both() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let old = common::client(&topology).await;
+    let session = Session::new();
+    old.call(set("k", "kept", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    topology.wait_applied(0, mark, SOON).unwrap();
+    topology.wait_applied(1, mark, SOON).unwrap();
+    topology.promote(0).unwrap();
+    // A write that only the new history has, so that the offsets move on there.
+    topology.replica(0).command(&["SET", "other", "x"]).unwrap();
+    let there = topology.replica(0).mark().unwrap();
+    topology.wait_applied(1, there, SOON).unwrap();
+    let new = Client::builder()
+        .primary(topology.replica(0).url())
+        .replica(topology.replica(1).url())
+        .connect()
+        .await
+        .unwrap();
+    for client in [&old, &new] {
+        let session = over_the_wire(&session);
+        for _ in 0..3 {
+            let reply = client.call(get("k", &session)).await.unwrap();
+            assert_eq!(reply.value, bulk("kept"));
+            assert!(
+                !matches!(reply.reason, Reason::PossiblyLost | Reason::UnknownHistory),
+                "{reply:?}"
+            );
+        }
+        assert_eq!(session.continuity(), Continuity::Intact);
+    }
+    assert!(
+        new.status().reads.iter().any(|count| count.route == "replica"),
+        "{:?}",
+        new.status()
+    );
+}
+
+/// A write goes to a primary that has been demoted: refused, and no read of it is taken for a primary's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_proves_nothing() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "1", &session)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.promote(0).unwrap();
+    topology
+        .primary()
+        .replicaof("127.0.0.1", topology.replica(0).port())
+        .unwrap();
+    let error = client.call(set("k", "2", &session)).await.unwrap_err();
+    assert_eq!(
+        error.server_error().and_then(redis::RedisError::code),
+        Some("READONLY"),
+        "{error}"
+    );
+    assert!(!common::in_doubt(&session));
+    let error = client.call(get("k", &session)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+/// A primary that was restarted empty knows nothing of what was written before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_lost_everything_says_so() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "1", &session)).await.unwrap();
+    topology.relay(0).refuse(true);
+    topology.primary().restart().unwrap();
+    let reply = loop {
+        match client.call(get("k", &session)).await {
+            Ok(reply) => break reply,
+            Err(error) => assert!(
+                matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Disconnected),
+                "{error}"
+            ),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (reply.value, reply.reason),
+        (redis::Value::Nil, Reason::UnknownHistory)
+    );
+    assert_eq!(session.continuity(), Continuity::UnknownHistory);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tokens_are_settled_by_a_shared_barrier() {
+    const SESSIONS: usize = 2000;
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = common::client(&topology).await;
+    topology.primary().command(&["SET", "k", "v"]).unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    let here = topology.primary().mark().unwrap();
+
+    let before = calls(topology.primary(), "info");
+    let start = Arc::new(tokio::sync::Barrier::new(SESSIONS));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..SESSIONS {
+        let (client, start) = (client.clone(), Arc::clone(&start));
+        tasks.spawn(async move {
+            let session = Session::resume(Marks::in_doubt());
+            start.wait().await;
+            let reply = client.call(get("k", &session)).await.unwrap();
+            assert_eq!(
+                (reply.value, reply.route),
+                (bulk("v"), Route::Replica),
+                "{:?}",
+                reply.reason
+            );
+            session
+        });
+    }
+    let sessions = tasks.join_all().await;
+    let asked = calls(topology.primary(), "info") - before;
+    // One each 10 ms while they come in, and those that `calls` and an idle client ask for.
+    assert!(
+        asked <= SESSIONS as u64 / 10,
+        "{asked} INFO for {SESSIONS} bad tokens"
+    );
+    assert!(client.status().anomalies.settled_doubts >= SESSIONS as u64);
+    for session in &sessions {
+        assert!(!session.marks().is_in_doubt(&Scope::default()));
+        assert_eq!(place(&session.marks()), Some(here));
+    }
+    // Settled for good: nobody asks again.
+    let before = client.status().anomalies.settled_doubts;
+    let reply = client.call(get("k", &sessions[0])).await.unwrap();
+    assert_eq!(reply.route, Route::Replica);
+    assert_eq!(client.status().anomalies.settled_doubts, before);
+}
+
+/// The sample that settles a bad token is taken after the token came in: a write that was acknowledged
+/// before is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_still_reads_what_was_written_before() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .delay(std::time::Duration::from_millis(20))
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = common::client(&topology).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    let in_time = tokio::time::Instant::now() + SOON;
+    for task in 0..32 {
+        let client = client.clone();
+        tasks.spawn(async move {
+            for round in 0..40 {
+                let (key, value) = (format!("k:{task}"), round.to_string());
+                client.call(set(&key, &value, &Session::new())).await.unwrap();
+                let reply = client
+                    .call(get(&key, &Session::resume(Marks::in_doubt())))
+                    .await
+                    .unwrap();
+                assert_eq!(reply.value, bulk(&value), "from {:?}", reply.route);
+            }
+        });
+    }
+    // 40 times two round trips and a pace of 10 ms; not 40 times the next time that somebody asks.
+    tokio::time::timeout_at(in_time, tasks.join_all())
+        .await
+        .expect("the barrier does not wait for others");
+}

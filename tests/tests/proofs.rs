@@ -1,0 +1,484 @@
+//! What admits a reply: one proof a flush, bound to the reply it is for. Each test makes a replica show
+//! an old value in a way that a weaker check lets pass (numbers of laws: the protocol facts).
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{NO_PINGS, SOON, bulk, get, in_doubt, set, written};
+use highwater::{Client, Command, Consistency, Reason, Route, Session};
+use highwater_testkit::{Mark, Relay, Topology};
+
+const LEADING_INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
+
+/// A primary, a replica that is read from, and one that lags and is there to be followed.
+struct Moving {
+    topology: Topology,
+}
+
+impl Moving {
+    const READ: usize = 0;
+    const LAGGING: usize = 1;
+
+    /// `k` is `old` everywhere.
+    fn start(load: &str) -> Self {
+        let topology = Topology::builder()
+            .replicas(2)
+            .primary_args(NO_PINGS)
+            .replica_args(["--repl-diskless-load", load])
+            .start()
+            .unwrap();
+        topology.primary().command(&["SET", "k", "old"]).unwrap();
+        topology.wait_in_sync(SOON).unwrap();
+        topology.relay(Self::LAGGING).pause();
+        Self { topology }
+    }
+
+    /// Puts the replica that is read from back in time, in the same history: it follows the one that
+    /// lags. Returns once it shows the old value again.
+    fn go_back(&self, from: Mark) {
+        let replica = self.topology.replica(Self::READ);
+        replica
+            .replicaof("127.0.0.1", self.topology.replica(Self::LAGGING).port())
+            .unwrap();
+        replica
+            .wait_for(SOON, "the moved replica has gone back", |info| {
+                info.link_up && info.replid == from.history && (2..from.offset).contains(&info.applied())
+            })
+            .unwrap();
+        assert_eq!(replica.command(&["GET", "k"]).unwrap().text(), Some("old"));
+    }
+}
+
+/// Law 3: a flush is split after its INFO, and the replica goes back between INFO and GET. Only the null
+/// push in between tells.
+async fn a_split_flush_is_no_proof(load: &str, level: Consistency) {
+    let moving = Moving::start(load);
+    let topology = &moving.topology;
+    let between = Relay::start(topology.replica(Moving::READ).addr()).unwrap();
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .replica(between.url())
+        .response_timeout(2 * SOON)
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    session.set_level(level);
+    client.call(set("k", "new", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    topology.wait_applied(Moving::READ, mark, SOON).unwrap();
+
+    let mut get = redis::cmd("GET");
+    get.arg("k");
+    let rest = get.get_packed_command().len()
+        + if level == Consistency::Monotonic {
+            LEADING_INFO.len()
+        } else {
+            0
+        };
+    let read = loop {
+        // The client has seen the replica at the mark, so that the next read goes there at once.
+        assert_eq!(
+            client.call(common::get("k", &session)).await.unwrap().value,
+            bulk("new")
+        );
+        let before = between.stats();
+        between.hold_when(LEADING_INFO);
+        let read = tokio::spawn({
+            let (client, session) = (client.clone(), session.clone());
+            async move { client.call(common::get("k", &session)).await }
+        });
+        between.wait_held(SOON).await.unwrap();
+        // Now and then the client asks for its own sake, and the hold is at that INFO.
+        let mut stats = before;
+        highwater_testkit::wait_until_async(SOON, "the read has been sent", || {
+            stats = between.stats();
+            stats.received.to_target >= before.received.to_target + (LEADING_INFO.len() + rest) as u64
+        })
+        .await
+        .unwrap();
+        if stats.received.to_target - stats.forwarded.to_target == rest as u64 {
+            break read;
+        }
+        between.release();
+        assert_eq!(read.await.unwrap().unwrap().value, bulk("new"));
+    };
+
+    moving.go_back(mark);
+    assert!(!read.is_finished());
+    between.release();
+    let reply = read.await.unwrap().unwrap();
+    assert_eq!(
+        (reply.value, reply.route),
+        (bulk("new"), Route::Primary),
+        "{load} {level}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_push_voids_the_proof_when_the_data_is_loaded_from_disk() {
+    a_split_flush_is_no_proof("disabled", Consistency::ReadYourWrites).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_push_voids_the_proof_when_the_data_is_swapped() {
+    a_split_flush_is_no_proof("swapdb", Consistency::ReadYourWrites).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_push_voids_the_proof_with_a_trailing_info() {
+    a_split_flush_is_no_proof("disabled", Consistency::Monotonic).await;
+    a_split_flush_is_no_proof("swapdb", Consistency::Monotonic).await;
+}
+
+/// The same for the upper bound: the replica goes back between GET and the INFO that trails it, and what
+/// that says is less than what the caller has seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_push_voids_the_upper_bound() {
+    for load in ["disabled", "swapdb"] {
+        let moving = Moving::start(load);
+        let topology = &moving.topology;
+        let between = Relay::start(topology.replica(Moving::READ).addr()).unwrap();
+        let client = Client::builder()
+            .primary(topology.primary().url())
+            .replica(between.url())
+            .level(Consistency::Monotonic)
+            .response_timeout(2 * SOON)
+            .connect()
+            .await
+            .unwrap();
+        topology.primary().command(&["SET", "k", "new"]).unwrap();
+        let mark = topology.primary().mark().unwrap();
+        topology.wait_applied(Moving::READ, mark, SOON).unwrap();
+
+        // A reader that has written nothing.
+        let session = Session::new();
+        let mut get = redis::cmd("GET");
+        get.arg("k");
+        between.hold_when(get.get_packed_command());
+        let read = tokio::spawn({
+            let (client, command) = (client.clone(), Command::new(&get).session(&session));
+            async move { client.call(command).await }
+        });
+        between.wait_held(SOON).await.unwrap();
+        moving.go_back(mark);
+        between.release();
+        let first = read.await.unwrap().unwrap().value;
+        let second = client
+            .call(Command::new(&get).session(&session))
+            .await
+            .unwrap()
+            .value;
+        assert!(
+            first == bulk("old") || second == bulk("new"),
+            "{load}: {first:?}, then {second:?}"
+        );
+    }
+}
+
+/// A monotonic read leaves a mark that is no lower than what it has shown, also when that was written
+/// between the INFO that leads its flush and the read itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upper_bound_covers_what_was_seen() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let set = |value| topology.primary().command(&["SET", "k", value]).unwrap();
+    set("old");
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(1).pause();
+    let between = Relay::start(topology.replica(0).addr()).unwrap();
+    let connect = |replica: String| {
+        Client::builder()
+            .primary(topology.primary().url())
+            .replica(replica)
+            .level(Consistency::Monotonic)
+            .response_timeout(2 * SOON)
+            .connect()
+    };
+    let ahead = connect(between.url()).await.unwrap();
+    let lagging = connect(topology.replica(1).url()).await.unwrap();
+
+    let session = Session::new();
+    between.hold_when(LEADING_INFO);
+    let read = tokio::spawn({
+        let (client, command) = (ahead.clone(), get("k", &session));
+        async move { client.call(command).await }
+    });
+    between.wait_held(SOON).await.unwrap();
+    set("new");
+    topology
+        .wait_applied(0, topology.primary().mark().unwrap(), SOON)
+        .unwrap();
+    between.release();
+    let reply = read.await.unwrap().unwrap();
+    assert_eq!((reply.value, reply.route), (bulk("new"), Route::Replica));
+    let reply = lagging.call(get("k", &session)).await.unwrap();
+    assert_eq!((reply.value, reply.route), (bulk("new"), Route::Primary));
+}
+
+/// Law 4: that a replica has been past the mark says nothing of where it is now, on the same
+/// connection and in the same history.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_had_reached_is_not_remembered() {
+    for load in ["disabled", "swapdb"] {
+        let moving = Moving::start(load);
+        let topology = &moving.topology;
+        let client = Client::builder()
+            .primary(topology.primary().url())
+            .replica(topology.replica(Moving::READ).url())
+            .connect()
+            .await
+            .unwrap();
+        let session = Session::new();
+        client.call(set("k", "new", &session)).await.unwrap();
+        let mark = written(&session).unwrap();
+        topology.wait_applied(Moving::READ, mark, SOON).unwrap();
+        common::from_a_replica(&client, &get("k", &session), &bulk("new")).await;
+
+        // Reads go on all the time, so that there is one at every moment of the move.
+        let back = std::thread::scope(|scope| {
+            let back = scope.spawn(|| moving.go_back(mark));
+            tokio::task::block_in_place(|| {
+                let runtime = tokio::runtime::Handle::current();
+                while !back.is_finished() {
+                    let reply = runtime.block_on(client.call(get("k", &session))).unwrap();
+                    assert_eq!(reply.value, bulk("new"), "{load}, from {:?}", reply.route);
+                }
+            });
+            back.join()
+        });
+        back.unwrap();
+        let reply = client.call(get("k", &session)).await.unwrap();
+        assert_eq!(
+            (reply.value, reply.route),
+            (bulk("new"), Route::Primary),
+            "{load}"
+        );
+        let status = client.status();
+        assert_eq!(
+            status.replicas[0].disconnects, 0,
+            "the replica's connection stays open"
+        );
+        assert_eq!(status.replicas[0].history, Some(mark.history.to_string()));
+    }
+}
+
+/// Law 5: the primary was restarted behind a dead link, and its replica, which has noticed nothing, is
+/// further in the old history than the mark is in the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_of_different_histories_are_never_compared() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let primary = topology.primary();
+    for _ in 0..200 {
+        primary.command(&["SET", "k", "old"]).unwrap();
+    }
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).black_hole(true);
+    primary.kill();
+    primary.restart().unwrap();
+    // The other replica follows, so that the new history's offsets move.
+    topology
+        .replica(1)
+        .wait_for(SOON, "the other replica follows the restarted primary", |info| {
+            info.link_up && primary.mark().is_ok_and(|mark| mark.history == info.replid)
+        })
+        .unwrap();
+
+    let client = Client::builder()
+        .primary(primary.url())
+        .replica(topology.replica(0).url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "new", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    let trap = topology.replica(0).info_replication().unwrap();
+    assert!(
+        trap.link_up && trap.replid != mark.history && trap.applied() > mark.offset,
+        "{trap:?}"
+    );
+    assert!(mark.offset > 0);
+    assert_eq!(
+        topology.replica(0).command(&["GET", "k"]).unwrap().text(),
+        Some("old")
+    );
+    for level in [Consistency::ReadYourWrites, Consistency::Monotonic] {
+        for _ in 0..20 {
+            let reply = client.call(get("k", &session).level(level)).await.unwrap();
+            assert_eq!(
+                (reply.value, reply.route),
+                (bulk("new"), Route::Primary),
+                "{level}"
+            );
+        }
+    }
+    assert!(
+        topology.replica(0).info_replication().unwrap().link_up,
+        "the trap was one all along"
+    );
+}
+
+/// Inside MULTI and scripts INFO shows the offset from before: the mark must come from after.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mark_of_a_transaction_or_script_covers_its_writes() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = common::client(&topology).await;
+    let mut transaction = redis::pipe();
+    transaction.atomic().set("k", "old").incr("n", 1).set("k", "new");
+    let mut script = redis::cmd("EVAL");
+    script
+        .arg("redis.call('SET', KEYS[1], 'old'); redis.call('SET', KEYS[1], ARGV[1]); return 1")
+        .arg(1)
+        .arg("k")
+        .arg("new");
+    let mut failing = redis::cmd("EVAL");
+    failing
+        .arg("redis.call('SET', KEYS[1], ARGV[1]); return redis.error_reply('FAILED late')")
+        .arg(1)
+        .arg("k")
+        .arg("new");
+    let units = [
+        (Command::pipeline(&transaction), true),
+        (Command::new(&script), true),
+        // An error reply can have written.
+        (Command::new(&failing), false),
+    ];
+    for (unit, succeeds) in units {
+        topology.primary().command(&["SET", "k", "before"]).unwrap();
+        topology.wait_in_sync(SOON).unwrap();
+        topology.relay(0).pause();
+        let session = Session::new();
+        let before = topology.primary().mark().unwrap();
+        let outcome = client.call(unit.session(&session)).await;
+        assert_eq!(outcome.is_ok(), succeeds, "{outcome:?}");
+        let after = topology.primary().mark().unwrap();
+        assert!(after.offset > before.offset);
+        // Nobody else writes: exactly there.
+        assert_eq!(written(&session), Some(after));
+
+        let reply = client.call(get("k", &session)).await.unwrap();
+        assert_eq!((reply.value, reply.route), (bulk("new"), Route::Primary));
+        topology.relay(0).resume();
+        topology.wait_applied(0, after, SOON).unwrap();
+        common::from_a_replica(&client, &get("k", &session), &bulk("new")).await;
+    }
+}
+
+/// A write that the server refuses leaves nothing to be waited for; one that fails half-way does.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_writes_leave_no_doubt() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = common::client(&topology).await;
+    let session = Session::new();
+    client.call(set("k", "text", &session)).await.unwrap();
+    client
+        .call(Command::new(redis::cmd("LPUSH").arg("k").arg(1)).session(&session))
+        .await
+        .unwrap_err();
+    assert!(!in_doubt(&session));
+    topology
+        .wait_applied(0, written(&session).unwrap(), SOON)
+        .unwrap();
+    let reply = common::from_a_replica(&client, &get("k", &session), &bulk("text")).await;
+    assert!(
+        matches!(reply.reason, Reason::Covered | Reason::Waited),
+        "{:?}",
+        reply.reason
+    );
+}
+
+/// Everything that a replica can be asked about goes by the same proof, not only GET.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_read_is_proven() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .delay(Duration::from_millis(300))
+        .start()
+        .unwrap();
+    let client = common::client(&topology).await;
+    let mut reads = Vec::new();
+    for words in [
+        &["GET", "s"][..],
+        &["MGET", "s", "s"],
+        &["STRLEN", "s"],
+        &["EXISTS", "s", "h"],
+        &["TYPE", "s"],
+        &["HGET", "h", "f"],
+        &["HGETALL", "h"],
+        &["LRANGE", "l", "0", "-1"],
+        &["SMEMBERS", "z"],
+        &["ZSCORE", "o", "m"],
+        &["XLEN", "x"],
+        &["XREAD", "COUNT", "9", "STREAMS", "x", "0"],
+        &["DBSIZE"],
+        &["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "s"],
+        &["SORT_RO", "l"],
+        &["GETRANGE", "s", "0", "-1"],
+        &["OBJECT", "ENCODING", "s"],
+    ] {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        reads.push(Command::new(&command));
+    }
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg("s").cmd("HGET").arg("h").arg("f");
+    reads.push(Command::pipeline(&pipeline));
+    let mut transaction = redis::pipe();
+    transaction
+        .atomic()
+        .cmd("GET")
+        .arg("s")
+        .cmd("HGET")
+        .arg("h")
+        .arg("f");
+    reads.push(Command::pipeline(&transaction));
+
+    let session = Session::new();
+    let mut write = redis::pipe();
+    write
+        .set("s", "1")
+        .hset("h", "f", 1)
+        .rpush("l", 1)
+        .sadd("z", 1)
+        .zadd("o", "m", 1);
+    write.cmd("XADD").arg("x").arg("*").arg("f").arg(1);
+    client
+        .call(Command::pipeline(&write).session(&session))
+        .await
+        .unwrap();
+    let mark = written(&session).unwrap();
+    let mut fresh = Vec::new();
+    for read in &reads {
+        let reply = client.call(read.clone().session(&session)).await.unwrap();
+        fresh.push((reply.route, reply.value));
+    }
+    topology.wait_applied(0, mark, SOON).unwrap();
+    for (read, (route, value)) in reads.iter().zip(fresh) {
+        println!("{read:?} was first answered from {route:?}");
+        common::from_a_replica(&client, &read.clone().session(&session), &value).await;
+    }
+}
