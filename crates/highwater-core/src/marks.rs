@@ -235,6 +235,16 @@ impl Marks {
         true
     }
 
+    /// Dates the unknown places in `scope` that say no time.
+    pub(crate) fn date_doubt(&mut self, scope: &Scope, now: u64) {
+        let entries = self.entries.iter_mut().filter(|entry| entry.scope == *scope);
+        for written in entries.filter_map(|entry| entry.written.as_mut()) {
+            if *written == Offset::UNKNOWN {
+                *written = Offset::unknown_since(now);
+            }
+        }
+    }
+
     /// Replaces a write's unknown place in (scope, `at`'s history), if it is not later than `known`, by `at`.
     /// True when the marks moved.
     pub(crate) fn settle_unknown(&mut self, known: Offset, at: &Mark) -> bool {

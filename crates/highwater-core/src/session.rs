@@ -230,6 +230,12 @@ impl Session {
         state.note(moved);
     }
 
+    /// Says of writes of unknown place that came from elsewhere without a time that they were begun
+    /// before `now` (Unix seconds), so that their doubt can end.
+    pub fn date_doubt(&self, scope: &Scope, now: u64) {
+        self.state().marks.date_doubt(scope, now);
+    }
+
     /// Settles writes whose place was unknown to whoever issued the token, in `mark`'s history: so much
     /// time has passed that they can't happen any more, and `mark` is where the primary was at a moment
     /// after that, and after `requirement` was taken.

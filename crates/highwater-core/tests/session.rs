@@ -659,3 +659,21 @@ fn doubt_of_a_token_is_settled_by_time_and_only_in_its_own_history() {
     let requirement = session.requirement(&scope(0), Consistency::ReadYourWrites);
     assert_eq!(requirement.in_doubt_since(), None);
 }
+
+#[test]
+fn doubt_that_was_handed_over_without_a_time_gets_one() {
+    let writer = Session::new();
+    drop(writer.begin_write(&scope(0), history(0)));
+    // Not through a token: nobody has said since when.
+    let heir = Session::resume(writer.marks());
+    let since = || heir.requirement(&scope(0), LEVEL).in_doubt_since();
+    assert_eq!(since(), None);
+    heir.date_doubt(&scope(1), 7);
+    assert_eq!(since(), None, "another scope's");
+    heir.date_doubt(&scope(0), 7);
+    heir.date_doubt(&scope(0), 9);
+    assert_eq!(since(), Some(7), "the first one counts");
+    // The writer's own doubt is its connection's to settle.
+    writer.date_doubt(&scope(0), 7);
+    assert_eq!(writer.requirement(&scope(0), LEVEL).in_doubt_since(), None);
+}

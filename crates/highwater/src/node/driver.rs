@@ -60,6 +60,8 @@ pub(super) struct Driver {
     /// Something has been received since the last tick, and since when nothing has been.
     received: bool,
     silent_since: Instant,
+    /// Why the connection ended.
+    ended: Option<Error>,
 }
 
 /// A call that has its reply and no proof yet.
@@ -108,13 +110,15 @@ impl Driver {
             gathering: false,
             received: false,
             silent_since: Instant::now(),
+            ended: None,
         }
     }
 
-    /// Drives the connection to its end, concludes what is in flight, and says why it ended.
-    pub(super) async fn run(mut self) -> Error {
+    /// Drives the connection to its end, and says why it ended. What is in flight is concluded when the
+    /// driver is dropped.
+    pub(super) async fn run(&mut self) -> Error {
         let error = poll_fn(|context| self.poll(context)).await;
-        self.conclude_all(&error);
+        self.ended = Some(error.clone());
         error
     }
 
@@ -488,7 +492,9 @@ impl Driver {
 impl Drop for Driver {
     /// However the driver ends, nobody waits for it.
     fn drop(&mut self) {
-        let error = Error::new(ErrorKind::Disconnected, "the client has been closed");
+        let ended = self.ended.take();
+        let error =
+            ended.unwrap_or_else(|| Error::new(ErrorKind::Disconnected, "the client has been closed"));
         self.conclude_all(&error);
     }
 }

@@ -43,8 +43,9 @@ struct Group {
     connection: Identity,
     /// The history at the connection's last sample.
     history: History,
-    since: Instant,
-    kill_refused: bool,
+    /// When we first were not allowed to close it: the server was alive then, so whatever it still had
+    /// of the connection's commands has been coming in since.
+    kill_refused: Option<Instant>,
     writes: Vec<PendingWrite>,
 }
 
@@ -65,8 +66,7 @@ impl LostWrites {
         groups.push(Group {
             connection: connection.clone(),
             history,
-            since: Instant::now(),
-            kill_refused: false,
+            kill_refused: None,
             writes,
         });
     }
@@ -92,7 +92,7 @@ impl LostWrites {
                     false
                 }
                 Some((_, Fate::KillRefused)) => {
-                    group.kill_refused = true;
+                    group.kill_refused.get_or_insert_with(Instant::now);
                     true
                 }
                 None => true,
@@ -122,7 +122,8 @@ impl LostWrites {
 
 impl Group {
     fn is_due(&self, now: Instant, grace: Duration) -> bool {
-        self.kill_refused && now.saturating_duration_since(self.since) >= grace
+        self.kill_refused
+            .is_some_and(|since| now.saturating_duration_since(since) >= grace)
     }
 }
 

@@ -133,21 +133,23 @@ impl Node {
     pub(crate) async fn keep_connected(self: Arc<Self>) {
         let mut pause = BACKOFF.0;
         loop {
-            let error = match self.connect().await {
-                Ok(driver) => {
+            let (error, driver) = match self.connect().await {
+                Ok(mut driver) => {
                     pause = BACKOFF.0;
                     let error = driver.run().await;
                     self.disconnects.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(node = %self.address, %error, "connection lost");
-                    error
+                    (error, Some(driver))
                 }
                 Err(error) => {
                     tracing::debug!(node = %self.address, %error, "no connection");
-                    error
+                    (error, None)
                 }
             };
             *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.set_link(Link::Down(error));
+            // Callers learn of it once the node says so as well.
+            drop(driver);
             self.waiters.wake_all();
             // Jitter, so that clients don't come back in step.
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;

@@ -60,7 +60,7 @@ impl Barrier {
 
     async fn run(self: Arc<Self>, primary: Arc<Node>) {
         // If this task is ended early, the next caller must start another.
-        let _stopped = Stopped(&self);
+        let mut stopped = Stopped(Some(&self));
         loop {
             let last = self.state().last;
             if let Some(last) = last {
@@ -78,19 +78,21 @@ impl Barrier {
             let mut state = self.state();
             if state.waiting.is_empty() {
                 state.running = false;
+                stopped.0 = None;
                 return;
             }
         }
     }
 }
 
-struct Stopped<'a>(&'a Barrier);
+struct Stopped<'a>(Option<&'a Barrier>);
 
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        if state.running && state.waiting.is_empty() {
+        if let Some(barrier) = self.0 {
+            let mut state = barrier.state();
             state.running = false;
+            state.waiting.clear();
         }
     }
 }

@@ -155,10 +155,8 @@ impl Router {
                 self.settle_doubt(session, &read.requirement).await?;
                 read.requirement = session.requirement(&self.scope, level);
             }
-            if self.is_overdue(&read.requirement) {
-                let progress = self.barrier.join(&self.primary).await?;
-                session.settle_overdue(&read.requirement, &self.mark(&progress));
-                read.requirement = session.requirement(&self.scope, level);
+            if read.requirement.in_doubt() {
+                self.settle_overdue(session, &mut read).await?;
             }
         }
         let reply = if class == Class::Cursor {
@@ -190,14 +188,20 @@ impl Router {
         Ok(())
     }
 
-    /// True when the writes of unknown place that a token told of are so old that none can still
+    /// Settles writes of unknown place that a token told of, once they are so old that none can still
     /// happen: the grace time of lost connections, and as much again for clocks that differ.
-    fn is_overdue(&self, requirement: &Requirement) -> bool {
-        let Some(since) = requirement.in_doubt_since() else {
-            return false;
-        };
+    async fn settle_overdue(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2
+        let Some(since) = read.requirement.in_doubt_since() else {
+            session.date_doubt(&self.scope, now.as_secs());
+            return Ok(());
+        };
+        if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
+            let progress = self.barrier.join(&self.primary).await?;
+            session.settle_overdue(&read.requirement, &self.mark(&progress));
+            read.requirement = session.requirement(&self.scope, read.level);
+        }
+        Ok(())
     }
 
     fn mark(&self, progress: &Progress) -> Mark {
