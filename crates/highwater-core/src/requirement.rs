@@ -40,6 +40,30 @@ impl Requirement {
         requirement
     }
 
+    /// The same requirement, and this point besides.
+    #[must_use]
+    pub fn and(mut self, point: Point) -> Self {
+        self.push(point);
+        self
+    }
+
+    /// Takes out the points that `unmet` says yes to: a policy has decided that a read is to be
+    /// answered without them. What is given back has them, and was taken when this one was.
+    #[must_use]
+    pub fn waive(&mut self, unmet: impl Fn(&Point) -> bool) -> Self {
+        if !self.points().iter().any(&unmet) {
+            return Self::default();
+        }
+        let (waived, kept) = self.points().iter().copied().partition::<Vec<_>, _>(unmet);
+        let with_clock = |points: Vec<Point>| Self {
+            clock: self.clock,
+            ..Self::new(points)
+        };
+        let (waived, kept) = (with_clock(waived), with_clock(kept));
+        self.points = kept.points;
+        waived
+    }
+
     /// Adds a point.
     pub(crate) fn push(&mut self, point: Point) {
         match &mut self.points {

@@ -174,7 +174,7 @@ impl Session {
         let with_reads = match level {
             Consistency::Eventual => return Requirement::default(),
             Consistency::Monotonic => true,
-            Consistency::ReadYourWrites | Consistency::Primary => false,
+            Consistency::ReadYourWrites | Consistency::BoundedStaleness(_) | Consistency::Primary => false,
         };
         let state = self.state();
         let mut requirement = state.marks.requirement(scope, with_reads);
