@@ -17,6 +17,12 @@ pub const TOKEN_HEADER: HeaderName = HeaderName::from_static("highwater-token");
 /// [`SessionLayer::expose_route`](crate::SessionLayer::expose_route): `cache=0, replica=2, primary=0`.
 pub const ROUTE_HEADER: HeaderName = HeaderName::from_static("highwater-route");
 
+/// The response header that says that a mark of the session could not be honoured, with
+/// [`SessionLayer::expose_continuity`](crate::SessionLayer::expose_continuity): `possibly_lost` when a failover may
+/// have lost a write that the user depends on, `unknown_history` when the primary does not know what they depend on.
+/// Never sent while all is well.
+pub const CONTINUITY_HEADER: HeaderName = HeaderName::from_static("highwater-continuity");
+
 /// The response header that says why a request's token was refused, as [`BadToken::as_str`] does.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("highwater-error");
 

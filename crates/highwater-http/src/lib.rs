@@ -120,7 +120,7 @@ pub mod axum;
 mod header;
 mod session;
 
-pub use header::{ERROR_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
+pub use header::{CONTINUITY_HEADER, ERROR_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
 pub use session::{
     BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionLayer, SessionService,
 };

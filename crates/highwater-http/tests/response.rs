@@ -347,3 +347,49 @@ fn the_service_and_its_future_are_send() {
     let mut service = send(SessionLayer::new(codec()).layer(service_fn(handler)));
     drop(send(service.call(request("/", []))));
 }
+
+/// A handler whose reads meet what the path says.
+async fn meets(request: Request<String>) -> Result<Response<()>, Infallible> {
+    use highwater_core::{Ancestor, Consistency, Edges, History, Progress, Role};
+    let session = session_of(&request);
+    let required = session.requirement(&Scope::default(), Consistency::ReadYourWrites);
+    let ancestor = Ancestor {
+        history: history(),
+        fork: 5,
+    };
+    let progress = Progress {
+        role: Role::Primary,
+        history: History::from_bytes([9; 20]),
+        ancestor: (request.uri().path() == "/lost").then_some(ancestor),
+        applied: 100,
+        link_up: true,
+        read_only: true,
+    };
+    if request.uri().path() != "/intact" {
+        session.record_discontinuity(&Scope::default(), &required, &progress, &Edges::default());
+    }
+    Ok(Response::new(()))
+}
+
+#[tokio::test]
+async fn continuity_is_told_when_asked_for_and_only_when_it_is_broken() {
+    for expose in [false, true] {
+        let service = SessionLayer::new(codec())
+            .expose_continuity(expose)
+            .layer(service_fn(meets));
+        for (path, told) in [
+            ("/intact", None),
+            ("/lost", Some("possibly_lost")),
+            ("/unknown", Some("unknown_history")),
+        ] {
+            let response = service
+                .clone()
+                .oneshot(request(path, [token(&[mark(9)])]))
+                .await
+                .unwrap();
+            let header = response.headers().get(highwater_http::CONTINUITY_HEADER);
+            let header = header.map(|value| value.to_str().unwrap());
+            assert_eq!(header, told.filter(|_| expose), "{path} {expose}");
+        }
+    }
+}

@@ -21,6 +21,7 @@ pub struct SessionLayer<P = Doubt> {
 pub(super) struct Config {
     pub(super) codec: TokenCodec,
     pub(super) expose_route: bool,
+    pub(super) expose_continuity: bool,
     pub(super) cache_control: bool,
     pub(super) bad_tokens: Counters,
 }
@@ -33,6 +34,7 @@ impl SessionLayer {
             config: Arc::new(Config {
                 codec,
                 expose_route: false,
+                expose_continuity: false,
                 cache_control: true,
                 bad_tokens: Counters::default(),
             }),
@@ -61,6 +63,14 @@ impl<P> SessionLayer<P> {
     #[must_use]
     pub fn expose_route(mut self, yes: bool) -> Self {
         Arc::make_mut(&mut self.config).expose_route = yes;
+        self
+    }
+
+    /// Whether responses say in [`CONTINUITY_HEADER`](crate::CONTINUITY_HEADER) that something the session depended
+    /// on could not be honoured, so that the client can tell its user. Off by default, as `expose_route` is.
+    #[must_use]
+    pub fn expose_continuity(mut self, yes: bool) -> Self {
+        Arc::make_mut(&mut self.config).expose_continuity = yes;
         self
     }
 

@@ -4,13 +4,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use highwater_core::Session;
+use highwater_core::{Continuity, Session};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CACHE_CONTROL};
 use tower_service::Service;
 
 use super::{BadToken, OnBadToken, ResponseFuture, layer::Config};
 use crate::{
-    ERROR_HEADER, ROUTE_HEADER, TOKEN_HEADER,
+    CONTINUITY_HEADER, ERROR_HEADER, ROUTE_HEADER, TOKEN_HEADER,
     header::{read_tokens, visible, write_token},
 };
 
@@ -125,6 +125,12 @@ impl Outgoing {
         }
         if self.config.expose_route {
             headers.insert(ROUTE_HEADER, visible(self.session.routes().to_string()));
+        }
+        if self.config.expose_continuity {
+            let continuity = self.session.continuity();
+            if continuity != Continuity::Intact {
+                headers.insert(CONTINUITY_HEADER, HeaderValue::from_static(continuity.as_str()));
+            }
         }
         self.keep_private(headers);
     }
