@@ -4,35 +4,105 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use redis::RedisError;
 
-/// What went wrong, for callers that decide by it.
+/// What went wrong, for callers that decide by it, and what to do about it.
+///
+/// | kind | did it happen? | repeat it? |
+/// | --- | --- | --- |
+/// | [`Config`](Self::Config), [`Unsupported`](Self::Unsupported) | no | no: correct it |
+/// | [`Unavailable`](Self::Unavailable), [`Overloaded`](Self::Overloaded) | no | yes, after a pause |
+/// | [`Disconnected`](Self::Disconnected), [`Timeout`](Self::Timeout) | a read, so no matter | yes |
+/// | [`InDoubt`](Self::InDoubt) | perhaps, or it still may | only if that does no harm |
+/// | [`PossiblyLost`](Self::PossiblyLost), [`UnknownHistory`](Self::UnknownHistory) | a read, refused by policy | see there |
+/// | [`Server`](Self::Server) | the server says | as the server's error says |
+/// | [`Protocol`](Self::Protocol) | a read, so no matter | no |
+/// | [`Layer`](Self::Layer) | only the layer knows | as the layer's error says |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The client was configured wrongly: a URL, a bound, a role, a right that is missing.
+    /// The client was configured wrongly: a URL, a bound, a role, a right that is missing. Correct what
+    /// the message names; repeating does not help.
     Config,
-    /// No node could be asked. Nothing has been sent: trying again is safe.
+    /// No node could be asked, or none that proves to be the primary. The command did not happen: try
+    /// again after a pause. If it lasts, `client.status()` shows which node is missing and why.
     Unavailable,
-    /// Too much is in flight already. Nothing has been sent.
+    /// Too much is in flight already. Nothing has been sent: slow down, or raise the bound.
     Overloaded,
-    /// The connection was lost or silent after a read had been sent.
+    /// The connection was lost or silent after a read had been sent: try again, another node may answer.
+    /// Writes are [`InDoubt`](Self::InDoubt) instead.
     Disconnected,
+    /// A timeout layer gave up on a read: try again, or allow more time. Writes are
+    /// [`InDoubt`](Self::InDoubt) instead.
+    Timeout,
     /// The outcome of a write is not known: it may have happened, or may still happen. Repeating it
-    /// can apply it twice. The session remembers the doubt.
+    /// can apply it twice: do so only where that does no harm (`SET` of the same value), or read first
+    /// what it would have changed. The session remembers the doubt.
     InDoubt,
-    /// A write of the session may have been lost in a failover, and the policy is to fail the read.
+    /// A write of the session may have been lost in a failover, and the policy is to fail the read. Check
+    /// what the user wrote last, and tell them; the session's next read is answered.
     PossiblyLost,
     /// The primary does not know a history that the session depends on, and the policy is to fail
-    /// the read.
+    /// the read. If the data were dropped on purpose, begin a new session; otherwise look which server is
+    /// the primary.
     UnknownHistory,
-    /// The command is not possible on a shared connection.
+    /// The command is not possible on a shared connection: use one of your own.
     Unsupported,
-    /// The server answered with an error.
+    /// The server answered with an error: [`Error::server_error`] has it.
     Server,
-    /// The server sent what no server should.
+    /// The server sent what no server should. Check what listens at the address; if it is a Redis or
+    /// Valkey server, please report it.
     Protocol,
+    /// A layer that was given to the builder failed with an error of its own: it is the
+    /// [`source`](std::error::Error::source). Whether a write had been passed on, only the layer knows; if it
+    /// had, the session is in doubt until its connection settles it.
+    Layer,
 }
 
-/// An error of the client. Its message says what to do next; it holds no keys, values or secrets
+impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 12] = [
+        Self::Config,
+        Self::Unavailable,
+        Self::Overloaded,
+        Self::Disconnected,
+        Self::Timeout,
+        Self::InDoubt,
+        Self::PossiblyLost,
+        Self::UnknownHistory,
+        Self::Unsupported,
+        Self::Server,
+        Self::Protocol,
+        Self::Layer,
+    ];
+
+    /// What to do next, as the messages of errors of this kind end.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Config => "correct the configuration; repeating does not help",
+            Self::Unavailable => {
+                "it did not happen: try again after a pause, and see client.status() if it lasts"
+            }
+            Self::Overloaded => "nothing was sent: slow down, or raise the bound",
+            Self::Disconnected => "it was a read: try again, another node may answer",
+            Self::Timeout => "it was a read: try again, or allow more time",
+            Self::InDoubt => "it may have happened, or still may: repeat it only if that does no harm",
+            Self::PossiblyLost => "check what the user wrote last; the session's next read is answered",
+            Self::UnknownHistory => {
+                "begin a new session if the data were dropped on purpose, or look which server is the primary"
+            }
+            Self::Unsupported => "use a connection of your own for it",
+            Self::Server => "see what the server says",
+            Self::Protocol => {
+                "check what listens at the address, and report it if it is a Redis or Valkey server"
+            }
+            Self::Layer => {
+                "see the layer's own error; a write may have happened if the layer had passed it on"
+            }
+        }
+    }
+}
+
+/// An error of the client. Its message ends with what to do next ([`ErrorKind::advice`]); it holds no keys, values or secrets
 /// but what the server itself wrote into an error reply.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
@@ -55,13 +125,17 @@ impl Error {
     }
 
     pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.with_shared_source(Arc::new(source))
+    }
+
+    pub(crate) fn with_shared_source(self, source: Arc<dyn StdError + Send + Sync>) -> Self {
         let Inner {
             kind, message, reply, ..
         } = &*self.0;
         Self(Arc::new(Inner {
             kind: *kind,
             message: message.clone(),
-            source: Some(Arc::new(source)),
+            source: Some(source),
             reply: reply.clone(),
         }))
     }
@@ -125,6 +199,8 @@ impl From<Error> for RedisError {
             // redis-rs says "reconnect" for these, "don't retry" for the rest.
             ErrorKind::Unavailable => io::ErrorKind::NotConnected,
             ErrorKind::Disconnected => io::ErrorKind::ConnectionReset,
+            // Of reads only: "retry".
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error).into()
@@ -143,10 +219,22 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_what_happened(f)?;
+        write!(f, "; {}", self.0.kind.advice())
+    }
+}
+
+impl Error {
+    /// The message with its sources, without the advice: one piece of that is enough.
+    fn fmt_what_happened(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        let Some(source) = &self.0.source else {
+            return Ok(());
+        };
+        f.write_str(": ")?;
+        match source.downcast_ref::<Self>() {
+            Some(own) => own.fmt_what_happened(f),
+            None => write!(f, "{source}"),
         }
     }
 }
@@ -166,13 +254,8 @@ mod tests {
     use redis::RetryMethod;
 
     #[test]
-    fn keeps_its_kind_through_redis_rs() {
-        for kind in [
-            ErrorKind::InDoubt,
-            ErrorKind::Unavailable,
-            ErrorKind::Config,
-            ErrorKind::Protocol,
-        ] {
+    fn every_kind_is_kept_through_redis_rs() {
+        for kind in ErrorKind::ALL {
             let crossed = RedisError::from(Error::new(kind, "what happened"));
             assert_eq!(Error::of(&crossed).map(Error::kind), Some(kind));
             assert!(crossed.to_string().contains("what happened"));
@@ -180,9 +263,41 @@ mod tests {
     }
 
     #[test]
-    fn never_invites_to_repeat_a_write_in_doubt() {
-        let crossed = RedisError::from(Error::new(ErrorKind::InDoubt, "x"));
-        assert!(matches!(crossed.retry_method(), RetryMethod::NoRetry));
-        assert!(!crossed.is_connection_dropped() && !crossed.is_timeout());
+    fn only_what_did_not_happen_and_reads_invite_to_be_repeated() {
+        for kind in ErrorKind::ALL {
+            let crossed = RedisError::from(Error::new(kind, "x"));
+            let safe = [
+                ErrorKind::Unavailable,
+                ErrorKind::Disconnected,
+                ErrorKind::Timeout,
+            ]
+            .contains(&kind);
+            assert_eq!(
+                !matches!(crossed.retry_method(), RetryMethod::NoRetry),
+                safe,
+                "{kind:?}"
+            );
+            if !safe {
+                assert!(
+                    !crossed.is_connection_dropped() && !crossed.is_timeout(),
+                    "{kind:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_message_ends_with_what_to_do_next_said_once() {
+        for kind in ErrorKind::ALL {
+            let advice = kind.advice();
+            let lost = Error::new(ErrorKind::Disconnected, "the connection was lost")
+                .with_source(io::Error::other("reset"));
+            let message = Error::new(kind, "what happened").with_source(lost).to_string();
+            assert_eq!(
+                message,
+                format!("what happened: the connection was lost: reset; {advice}")
+            );
+            assert!(advice.len() > 15 && !advice.ends_with('.'), "{advice}");
+        }
     }
 }

@@ -239,7 +239,7 @@ fn refused(name: &[u8], class: Class) -> Error {
     };
     Error::new(
         ErrorKind::Unsupported,
-        format!("{name} {why}, and this one is shared: use a redis-rs connection of your own for it"),
+        format!("{name} {why}, and this one is shared"),
     )
 }
 

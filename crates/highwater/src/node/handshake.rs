@@ -203,9 +203,10 @@ fn refused_hello(address: &Address, refusal: &redis::ServerError) -> Error {
             ErrorKind::Unavailable,
             format!("{address} is not ready: {refusal}"),
         ),
-        _ => Error::new(
+        // Only the code: a server that does not know HELLO repeats its arguments, the password among them.
+        code => Error::new(
             ErrorKind::Config,
-            format!("{address} does not speak RESP3 (HELLO 3: {refusal}); Redis 6 or later is needed"),
+            format!("{address} does not speak RESP3 (HELLO 3: {code}); Redis 6 or later is needed"),
         ),
     }
 }
