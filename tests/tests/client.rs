@@ -90,6 +90,37 @@ async fn commands_of_redis_rs_work_as_people_know_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_of_one_command_has_its_reply() {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let client = common::client(&topology).await;
+    let session = Session::new();
+    let mut connection = client.with(&session);
+    let (n,): (u32,) = redis::pipe()
+        .incr("n", 5)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(n, 5);
+    let (n,): (Option<u32>,) = redis::pipe().get("n").query_async(&mut connection).await.unwrap();
+    assert_eq!(n, Some(5));
+    // A reply that is an array itself, and one that is an error.
+    let () = connection.rpush("list", &["a", "b"]).await.unwrap();
+    let (list,): (Vec<String>,) = redis::pipe()
+        .lrange("list", 0, -1)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(list, ["a", "b"]);
+    let refused = redis::pipe()
+        .incr("list", 1)
+        .ignore()
+        .query_async::<()>(&mut connection)
+        .await;
+    let errors = refused.unwrap_err().into_server_errors().unwrap();
+    assert_eq!(errors[0].1.code(), "WRONGTYPE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_callers_get_each_their_own_reply() {
     let topology = Topology::builder().replicas(2).start().unwrap();
     let client = common::client(&topology).await;

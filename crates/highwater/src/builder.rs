@@ -5,13 +5,17 @@ use std::{sync::Arc, time::Duration};
 use highwater_core::{Consistency, Role, Scope};
 use redis::{IntoConnectionInfo, Value};
 use tokio::sync::Semaphore;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::{
     client::Client,
-    command::CommandTable,
+    command::{Command, CommandTable},
     error::{Error, ErrorKind},
+    layers::{CommandService, Layers},
     node::{Address, Bounds, Connection, Knowledge, Node, ProofWanted, Request, Settings},
-    route::{Counters, Policy, Router},
+    route::{Counters, Policy, Reply, Router, Unmet},
 };
 
 /// How long a read waits for a replica to catch up before the primary is asked.
@@ -24,8 +28,10 @@ pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DEFAULT_DOUBT_GRACE: Duration = Duration::from_secs(60);
 /// How many requests of a client may be in flight; more wait in line.
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 8192;
-/// How often an idle node is asked where it is.
+/// How often an idle replica is asked where it is.
 const IDLE_PROBE: Duration = Duration::from_secs(1);
+/// How often an idle primary is: often enough for reads of bounded staleness, from a bound of a second on.
+const PRIMARY_PROBE: Duration = Duration::from_millis(500);
 /// How many bytes may wait to be written on one connection.
 const MAX_BUFFERED: usize = 64 << 20;
 
@@ -46,6 +52,7 @@ pub struct ClientBuilder {
     on_possibly_lost: Policy,
     on_unknown_history: Policy,
     check_proofs: bool,
+    layers: Layers,
 }
 
 impl Default for ClientBuilder {
@@ -64,6 +71,7 @@ impl Default for ClientBuilder {
             on_possibly_lost: Policy::default(),
             on_unknown_history: Policy::default(),
             check_proofs: true,
+            layers: Layers::default(),
         }
     }
 }
@@ -163,6 +171,50 @@ impl ClientBuilder {
         self
     }
 
+    /// Lays a tower layer around the command stack: a timeout, a limit, load shedding, tracing. May be
+    /// given several times; the first is the outermost, as in tower's `ServiceBuilder`. All commands of the
+    /// client go through the layers: those of [`Client::call`], of
+    /// [`Client::with`] and of the client as a [`tower_service::Service`]. Without layers, nothing is
+    /// boxed and nothing is paid for.
+    ///
+    /// The layer's service is cloned for each command, so what its clones don't share (a rate limit, for
+    /// instance) needs a `Buffer` around it.
+    ///
+    /// ```
+    /// use highwater::Client;
+    /// use std::time::Duration;
+    /// use tower::{limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer, timeout::TimeoutLayer};
+    ///
+    /// let builder = Client::builder()
+    ///     .primary("redis://127.0.0.1:6379")
+    ///     .layer(TimeoutLayer::new(Duration::from_millis(250)))
+    ///     .layer(LoadShedLayer::new())
+    ///     .layer(ConcurrencyLimitLayer::new(1_000));
+    /// # let _ = builder;
+    /// ```
+    ///
+    /// What callers see of a layer's errors:
+    ///
+    /// | the layer's error | [`ErrorKind`] |
+    /// | --- | --- |
+    /// | an [`Error`] of this crate | as it is |
+    /// | `tower::timeout::error::Elapsed`, of a read | [`Timeout`](ErrorKind::Timeout) |
+    /// | the same, of a write | [`InDoubt`](ErrorKind::InDoubt): its future was dropped, so if it had been sent, the session is in doubt too until its connection settles it |
+    /// | `tower::load_shed::error::Overloaded` | [`Overloaded`](ErrorKind::Overloaded) |
+    /// | any other | [`Layer`](ErrorKind::Layer), with it as the source |
+    ///
+    /// A layer that repeats commands must not repeat writes in doubt.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<CommandService> + Send + Sync + 'static,
+        L::Service: Service<Command, Response = Reply> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Command>>::Error: Into<BoxError>,
+        <L::Service as Service<Command>>::Future: Send + 'static,
+    {
+        self.layers.push(layer);
+        self
+    }
+
     /// Switches the guarantee off: replies are admitted whatever their proofs say. Only for tests of
     /// tests, which must then find violations.
     #[doc(hidden)]
@@ -200,6 +252,7 @@ impl ClientBuilder {
         let scope = self.scope?;
         let max_in_flight = self.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         let settings = Settings {
+            scope: scope.clone(),
             client_name: self.client_name,
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
@@ -215,7 +268,15 @@ impl ClientBuilder {
         };
         let knowledge = Arc::new(Knowledge::default());
         let node = |address, role| Node::new(address, role, settings.clone(), Arc::clone(&knowledge));
-        let primary = node(primary, Role::Primary);
+        let primary = Node::new(
+            primary,
+            Role::Primary,
+            Settings {
+                idle_probe: PRIMARY_PROBE,
+                ..settings.clone()
+            },
+            Arc::clone(&knowledge),
+        );
         let replicas: Vec<_> = replicas
             .into_iter()
             .map(|address| node(address, Role::Replica))
@@ -225,6 +286,7 @@ impl ClientBuilder {
             .map(|node| tokio::spawn(Arc::clone(node).keep_connected()))
             .collect();
         let mut router = Router {
+            counters: Counters::new(&scope),
             scope,
             level: self.level,
             max_wait: self.max_wait,
@@ -235,9 +297,9 @@ impl ClientBuilder {
             replicas,
             knowledge,
             table: CommandTable::default(),
-            counters: Counters::default(),
             permits: Semaphore::new(max_in_flight),
             barrier: Router::barrier(),
+            unmet: Unmet::default(),
             check_proofs: self.check_proofs,
         };
         // From here on, dropping the future ends the tasks.
@@ -269,7 +331,7 @@ impl ClientBuilder {
             }
         }
         router.table = command_table(&connection).await;
-        Ok(Client::new(router, guard.disarm()))
+        Ok(Client::new(router, self.layers, guard.disarm()))
     }
 }
 

@@ -8,13 +8,15 @@ use std::{
 use futures_util::future::BoxFuture;
 use highwater_core::{Consistency, Scope, Session};
 use tokio::task::JoinHandle;
+use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
     builder::ClientBuilder,
     command::Command,
     error::Error,
-    route::{Reply, Router},
+    layers::{CommandService, Layers, unlayered},
+    route::{Reply, RouteService, Router},
     session_connection::SessionConnection,
     status::Status,
 };
@@ -44,7 +46,9 @@ use crate::{
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    router: Router,
+    router: Arc<Router>,
+    /// The router within the user's layers, if there are any.
+    layered: Option<CommandService>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -61,8 +65,13 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn new(router: Router, tasks: Vec<JoinHandle<()>>) -> Self {
-        Self(Arc::new(Inner { router, tasks }))
+    pub(crate) fn new(router: Router, layers: Layers, tasks: Vec<JoinHandle<()>>) -> Self {
+        let router = Arc::new(router);
+        Self(Arc::new(Inner {
+            layered: layers.around(RouteService::new(Arc::clone(&router))),
+            router,
+            tasks,
+        }))
     }
 
     pub(crate) fn router(&self) -> &Router {
@@ -94,7 +103,18 @@ impl Client {
     /// whose future is dropped may still happen; the session is then in doubt, and its reads go to
     /// the primary until the write's place is known.
     pub async fn call(&self, command: impl Into<Command>) -> Result<Reply, Error> {
-        self.0.router.call(&command.into()).await
+        self.carry_out(command.into()).await
+    }
+
+    /// Through the user's layers, if there are any.
+    pub(crate) async fn carry_out(&self, command: Command) -> Result<Reply, Error> {
+        let Some(stack) = &self.0.layered else {
+            return self.0.router.call(&command).await;
+        };
+        let may_write = self.0.router.may_write(&command);
+        // One clone is made ready and called: readiness of another would mean nothing.
+        let outcome = Box::pin(stack.clone().oneshot(command)).await;
+        outcome.map_err(|error| unlayered(error, may_write))
     }
 
     /// The scope that the client's marks are of.
@@ -141,13 +161,16 @@ impl Service<Command> for Client {
     type Error = Error;
     type Future = BoxFuture<'static, Result<Reply, Error>>;
 
-    /// Always ready: the bound on what is in flight is kept by the call itself, in order of arrival.
+    /// Always ready. The bound on what is in flight is kept by the call itself, in order of arrival, and so
+    /// is the readiness of layers that the builder was given: each call makes a clone of the stack ready
+    /// and then calls that one. A layer that sheds load by readiness therefore belongs into
+    /// [`ClientBuilder::layer`](crate::ClientBuilder::layer), outside of the one whose limit it goes by.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, command: Command) -> Self::Future {
         let client = self.clone();
-        Box::pin(async move { client.0.router.call(&command).await })
+        Box::pin(async move { client.carry_out(command).await })
     }
 }

@@ -110,6 +110,14 @@ impl Lag {
             .unwrap_or(Duration::ZERO)
     }
 
+    /// About how long the replica is behind, where that is known.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.bytes.map(|bytes| match bytes {
+            0 => Duration::ZERO,
+            _ => self.overdue.max(self.typical()),
+        })
+    }
+
     /// When the replica is likely to have applied what the primary reached at `reached`, going by a
     /// sample of it taken at `sampled`.
     pub(crate) fn ready_at(&self, reached: Instant, sampled: Instant) -> Instant {

@@ -35,7 +35,10 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod lag;
+mod layers;
+mod moments;
 mod node;
+mod observe;
 mod route;
 mod session_connection;
 mod status;
@@ -46,6 +49,8 @@ pub use highwater_core::{
     Scope, ScopeError, Session, SigningKey, TokenCodec, TokenError, TokenErrorKind, UnknownLevel,
 };
 
+#[cfg(feature = "metrics")]
+pub use self::observe::{METRICS, Metric, MetricKind};
 pub use self::{
     builder::{
         ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT,
@@ -54,6 +59,7 @@ pub use self::{
     client::Client,
     command::{Class, Command},
     error::{Error, ErrorKind},
+    layers::CommandService,
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,
     status::{NodeStatus, Status},

@@ -50,7 +50,7 @@ impl SessionConnection {
     async fn value_of(&self, mut command: Command) -> Result<Value, RedisError> {
         command.session.clone_from(&self.session);
         command.level = self.level;
-        Ok(self.client.router().call(&command).await?.value)
+        Ok(self.client.carry_out(command).await?.value)
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Status {
     pub reads: Vec<ReadCount>,
     /// Writes that were answered.
     pub writes: u64,
+    /// Reads of bounded staleness that had to wait for a new sample of the primary.
+    pub staleness_samples: u64,
     /// Marks that could not be honoured.
     pub anomalies: Anomalies,
 }
@@ -72,6 +74,7 @@ impl Status {
             replicas: router.replicas.iter().map(|node| NodeStatus::of(node)).collect(),
             reads: router.counters.reads(),
             writes: router.counters.writes(),
+            staleness_samples: router.counters.staleness_samples(),
             anomalies: router.counters.anomalies(),
         }
     }
@@ -100,10 +103,7 @@ impl NodeStatus {
             applied: progress.map(|progress| progress.applied),
             sample_age_ms: sample.map(|sample| millis(Instant::now().saturating_duration_since(sample.at))),
             lag_bytes: replica.and(lag.bytes),
-            lag_ms: replica.and(lag.bytes).map(|bytes| match bytes {
-                0 => 0,
-                _ => millis(lag.overdue.max(lag.typical())),
-            }),
+            lag_ms: replica.and(lag.time()).map(millis),
             replication_link_up: replica.map(|progress| progress.link_up),
             connection,
             error,

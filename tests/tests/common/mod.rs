@@ -13,7 +13,7 @@ pub(crate) mod services;
 use std::time::{Duration, Instant};
 
 use highwater::{Client, ClientBuilder, Command, Marks, Reply, Route, Session};
-use highwater_testkit::{Mark, Server, Topology};
+use highwater_testkit::{Mark, Relay, Server, Topology, wait_until_async};
 
 /// Long enough for anything that happens at all, also on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -32,6 +32,15 @@ pub(crate) fn builder(topology: &Topology) -> ClientBuilder {
 /// A client of the whole topology.
 pub(crate) async fn client(topology: &Topology) -> Client {
     builder(topology).connect().await.expect("the servers run")
+}
+
+/// A builder for a client that reaches the primary through a relay, so that it can be cut off or moved.
+pub(crate) fn builder_through(front: &Relay, topology: &Topology) -> ClientBuilder {
+    topology
+        .replicas()
+        .fold(Client::builder().primary(front.url()), |builder, replica| {
+            builder.replica(replica.url())
+        })
 }
 
 /// `GET key` under the session.
@@ -103,4 +112,22 @@ pub(crate) fn calls(server: &Server, command: &str) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok())
         .unwrap_or(0)
+}
+
+/// Polls a condition of the client's until it holds.
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_async(SOON, what, condition).await.unwrap();
+}
+
+/// Moves the client's primary to a promoted replica, and waits until the client is in its history.
+pub(crate) async fn fail_over(client: &Client, front: &Relay, topology: &Topology, to: usize) {
+    let before = client.status().primary.history;
+    topology.promote(to).unwrap();
+    front.set_target(topology.replica(to).addr());
+    front.cut();
+    until("the client follows the promoted replica", || {
+        let primary = client.status().primary;
+        primary.history.is_some() && primary.history != before && primary.role == Some("primary")
+    })
+    .await;
 }

@@ -17,7 +17,10 @@ use redis::Value;
 use tokio::sync::oneshot;
 
 use super::{driver::unsent, stream::WriteHalf};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::NodeMeters,
+};
 
 const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
 /// A buffer that has grown beyond this is given back after use.
@@ -77,10 +80,11 @@ pub(crate) struct Sent {
 /// What the next reply on the wire is for.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// An INFO: a flush's leading one, its trailing one, or one for its own sake.
+    /// An INFO: a flush's leading one, its trailing one, or one for its own sake; with a moment just
+    /// before it was sent.
     Leading,
-    Trailing,
-    Probe,
+    Trailing(Instant),
+    Probe(Instant),
     /// A caller's request.
     Call(Call),
     /// No reply: all replies of a flush have come before this.
@@ -114,6 +118,7 @@ pub(crate) struct Connection {
     bounds: Bounds,
     /// The queue's `in_flight`, for those who only want to know.
     load: AtomicUsize,
+    meters: NodeMeters,
 }
 
 #[derive(Debug)]
@@ -150,12 +155,13 @@ struct OpenFlush {
 }
 
 impl Connection {
-    pub(super) fn new(socket: WriteHalf, bounds: Bounds, history: History) -> Self {
+    pub(super) fn new(socket: WriteHalf, bounds: Bounds, history: History, meters: NodeMeters) -> Self {
         Self {
             socket,
             driver: AtomicWaker::new(),
             bounds,
             load: AtomicUsize::new(0),
+            meters,
             queue: Mutex::new(Queue {
                 out: Vec::with_capacity(4096),
                 stuck: None,
@@ -243,12 +249,15 @@ impl Connection {
     /// Writes what is buffered, outside the lock, until nothing that must go now is left.
     pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
         while queue.closed.is_none() && !queue.writing && queue.has_unsent() {
-            queue.seal();
+            let requests = queue.seal();
             queue.writing = true;
             let spare = std::mem::take(&mut queue.spare);
             let out = std::mem::replace(&mut queue.out, spare);
             drop(queue);
             let written = self.write(&out, 0);
+            if requests > 0 {
+                self.meters.flushed(requests);
+            }
             queue = self.queue();
             if !self.wrote(&mut queue, out, written) {
                 return;
@@ -325,7 +334,7 @@ impl Connection {
             return;
         }
         queue.out.extend_from_slice(INFO);
-        queue.staged.push_back(Slot::Probe);
+        queue.staged.push_back(Slot::Probe(Instant::now()));
         self.flush(queue);
     }
 
@@ -353,15 +362,16 @@ impl Queue {
         (self.crowd / 8).clamp(4, 32)
     }
 
-    /// Ends the open flush.
-    fn seal(&mut self) {
-        let open = std::mem::take(&mut self.open);
+    /// Ends the open flush, and says how many requests it carries.
+    fn seal(&mut self) -> usize {
+        let (open, now) = (std::mem::take(&mut self.open), Instant::now());
         if open.trailing {
             self.out.extend_from_slice(INFO);
-            self.staged.push_back(Slot::Trailing);
+            self.staged.push_back(Slot::Trailing(now));
         }
         self.staged.push_back(Slot::EndOfFlush);
-        self.flushes.push_back(Instant::now());
+        self.flushes.push_back(now);
+        open.requests
     }
 
     /// Hands over what the next replies are for.
@@ -392,10 +402,7 @@ impl Queue {
 }
 
 fn overloaded(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Overloaded,
-        format!("{what}; nothing was sent; slow down, or raise the bound"),
-    )
+    Error::new(ErrorKind::Overloaded, what)
 }
 
 pub(super) fn lost_while(doing: &str, error: io::Error) -> Error {

@@ -249,7 +249,7 @@ impl Driver {
             }
             let info = matches!(
                 self.expected.front(),
-                Some(Slot::Leading | Slot::Trailing | Slot::Probe)
+                Some(Slot::Leading | Slot::Trailing(_) | Slot::Probe(_))
             );
             if info && self.parser.between_replies() {
                 match reply::text(bytes, at)? {
@@ -318,14 +318,19 @@ impl Driver {
     /// Takes in the reply to an INFO.
     fn info(&mut self, progress: Option<Progress>) -> Result<(), Error> {
         let slot = self.expected.pop_front();
+        let mut sent = None;
         match slot {
             Some(Slot::Leading) => self.leading = progress,
-            Some(Slot::Trailing) => self.trailing(progress),
-            Some(Slot::Probe) => {
+            Some(Slot::Trailing(at)) => {
+                self.trailing(progress);
+                sent = Some(at);
+            }
+            Some(Slot::Probe(at)) => {
+                sent = Some(at);
                 if let (Some(asked), Some(progress)) = (self.probing.take(), &progress) {
-                    self.node
-                        .lost
-                        .sampled(asked, self.node.settings.doubt_grace, progress);
+                    let grace = self.node.settings.doubt_grace;
+                    let settled = self.node.lost.sampled(asked, grace, progress);
+                    self.node.meters.settled(settled);
                 }
             }
             Some(Slot::Call(_) | Slot::EndOfFlush) | None => {
@@ -333,10 +338,8 @@ impl Driver {
             }
         }
         if let Some(progress) = progress {
-            self.node.publish(Sample {
-                progress,
-                at: Instant::now(),
-            });
+            let at = Instant::now();
+            self.node.publish(Sample { progress, at }, sent);
             if self.continuous(&progress) {
                 self.node.learn_edge(&self.previous, &progress);
             }
@@ -514,17 +517,13 @@ fn surely_refused(value: &Value) -> bool {
 }
 
 pub(crate) fn in_doubt(error: &Error) -> Error {
-    Error::new(
-        ErrorKind::InDoubt,
-        "the outcome of this write is not known: it may have happened; repeat it only if that does no harm",
-    )
-    .with_source(error.clone())
+    Error::new(ErrorKind::InDoubt, "the outcome of this write is not known").with_source(error.clone())
 }
 
 pub(crate) fn unsent(error: &Error) -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "there is no connection; nothing was sent, so trying again is safe",
+        "there is no connection",
     )
     .with_source(error.clone())
 }

@@ -79,8 +79,9 @@ impl LostWrites {
             .collect()
     }
 
-    /// A new connection has learnt the fates of lost ones, and then taken a sample.
-    pub(super) fn learnt(&self, fates: &[(Identity, Fate)], progress: &Progress) {
+    /// A new connection has learnt the fates of lost ones, and then taken a sample. Says how many
+    /// writes that has settled.
+    pub(super) fn learnt(&self, fates: &[(Identity, Fate)], progress: &Progress) -> usize {
         let mut settled = Vec::new();
         self.groups().retain_mut(|group| {
             match fates
@@ -98,7 +99,7 @@ impl LostWrites {
                 None => true,
             }
         });
-        settle(settled, progress);
+        settle(settled, progress)
     }
 
     /// True when some writes have waited for the grace time.
@@ -106,8 +107,9 @@ impl LostWrites {
         self.groups().iter().any(|group| group.is_due(now, grace))
     }
 
-    /// A sample that was asked for at `asked` has come: it settles what was due by then.
-    pub(super) fn sampled(&self, asked: Instant, grace: Duration, progress: &Progress) {
+    /// A sample that was asked for at `asked` has come: it settles what was due by then. Says how many
+    /// writes that were.
+    pub(super) fn sampled(&self, asked: Instant, grace: Duration, progress: &Progress) -> usize {
         let mut settled = Vec::new();
         self.groups().retain_mut(|group| {
             let due = group.is_due(asked, grace);
@@ -116,7 +118,7 @@ impl LostWrites {
             }
             !due
         });
-        settle(settled, progress);
+        settle(settled, progress)
     }
 }
 
@@ -129,16 +131,19 @@ impl Group {
 
 /// Settles writes at where the primary is now, if it has been in their history all the time. If not, a
 /// failover or a restart may have lost them: they stay in doubt, and the next proof says so.
-fn settle(groups: Vec<(History, Vec<PendingWrite>)>, progress: &Progress) {
+fn settle(groups: Vec<(History, Vec<PendingWrite>)>, progress: &Progress) -> usize {
+    let mut settled = 0;
     for (history, writes) in groups {
         for write in writes {
             if progress.role == Role::Primary && progress.history == history {
                 write.settle(history, Offset::at(progress.applied));
+                settled += 1;
             } else {
                 write.lost();
             }
         }
     }
+    settled
 }
 
 #[cfg(test)]

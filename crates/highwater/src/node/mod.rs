@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use highwater_core::{Edges, History, Offset, Progress, Role};
+use highwater_core::{Edges, History, Offset, Progress, Role, Scope};
 use tokio::sync::watch;
 
 pub(crate) use self::{
@@ -29,6 +29,8 @@ use self::{driver::Driver, lost::LostWrites, waiters::Waiters};
 use crate::{
     error::{Error, ErrorKind},
     lag::Timeline,
+    moments::Moments,
+    observe::{NodeMeters, Throttle},
 };
 
 /// The shortest and the longest pause before a connection is tried again.
@@ -43,6 +45,8 @@ pub(crate) fn parse_reply(bytes: &[u8]) -> Result<Option<redis::Value>, Error> {
 /// What all nodes of a client are told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// The client's scope: a label of its metrics.
+    pub(crate) scope: Scope,
     pub(crate) client_name: Option<String>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
@@ -59,11 +63,17 @@ pub(crate) struct Knowledge {
     pub(crate) edges: RwLock<Edges>,
     /// When the primary was where.
     timeline: Mutex<Timeline>,
+    /// Where it was at moments known for sure, for reads of bounded staleness.
+    moments: Mutex<Moments>,
 }
 
 impl Knowledge {
     pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
         self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +113,11 @@ pub(crate) struct Node {
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
     disconnects: AtomicU64,
+    /// What the last connection's last sample said.
+    before: Mutex<Option<Progress>>,
+    meters: NodeMeters,
+    /// How often the log hears of lost connections.
+    losses: Throttle,
 }
 
 impl Node {
@@ -112,6 +127,8 @@ impl Node {
         settings: Settings,
         knowledge: Arc<Knowledge>,
     ) -> Arc<Self> {
+        let meters = NodeMeters::new(&settings.scope, &address);
+        meters.up(false);
         Arc::new(Self {
             address,
             expected_role,
@@ -125,6 +142,9 @@ impl Node {
             lost: LostWrites::default(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
+            before: Mutex::new(None),
+            meters,
+            losses: Throttle::default(),
         })
     }
 
@@ -137,8 +157,7 @@ impl Node {
                 Ok(mut driver) => {
                     pause = BACKOFF.0;
                     let error = driver.run().await;
-                    self.disconnects.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(node = %self.address, %error, "connection lost");
+                    self.lost_connection(&error);
                     (error, Some(driver))
                 }
                 Err(error) => {
@@ -146,7 +165,10 @@ impl Node {
                     (error, None)
                 }
             };
-            *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let last = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(last) = last {
+                *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.progress);
+            }
             self.set_link(Link::Down(error));
             // Callers learn of it once the node says so as well.
             drop(driver);
@@ -157,7 +179,18 @@ impl Node {
         }
     }
 
+    fn lost_connection(&self, error: &Error) {
+        self.disconnects.fetch_add(1, Ordering::Relaxed);
+        self.meters.disconnected();
+        self.meters.up(false);
+        if let Some(suppressed) = self.losses.admit(Instant::now()) {
+            tracing::warn!(node = %self.address, %error, suppressed, "connection lost");
+        }
+    }
+
     async fn connect(self: &Arc<Self>) -> Result<Driver, Error> {
+        // Whatever the first sample says was so later than now.
+        let asked = Instant::now();
         let opening = handshake::open(&self.address, &self.settings, self.lost.connections());
         let opened = match tokio::time::timeout(self.settings.connect_timeout, opening).await {
             Ok(opened) => opened?,
@@ -170,14 +203,27 @@ impl Node {
             }
         };
         let first = opened.progress;
-        self.lost.learnt(&opened.fates, &first);
-        let connection = Connection::new(opened.write, self.settings.bounds, first.history);
+        self.meters.settled(self.lost.learnt(&opened.fates, &first));
+        let connection = Connection::new(
+            opened.write,
+            self.settings.bounds,
+            first.history,
+            self.meters.clone(),
+        );
         let connection = Arc::new(connection);
-        self.publish(Sample {
+        let sample = Sample {
             progress: first,
             at: Instant::now(),
-        });
-        tracing::debug!(node = %self.address, role = ?first.role, "connected");
+        };
+        self.publish(sample, Some(asked));
+        self.meters.up(true);
+        match self.before.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(before) => {
+                tracing::info!(node = %self.address, role = ?first.role, "connected again");
+                self.tell_changes(&before, &first);
+            }
+            None => tracing::debug!(node = %self.address, role = ?first.role, "connected"),
+        }
         self.set_link(Link::Up(Arc::clone(&connection)));
         let ends = (opened.read, opened.buffer);
         Ok(Driver::new(
@@ -259,14 +305,30 @@ impl Node {
         }
     }
 
-    /// Takes in a sample: routing, waiters and prediction go by it.
-    pub(super) fn publish(&self, sample: Sample) {
+    /// Tells the log when a node has become another one.
+    fn tell_changes(&self, before: &Progress, now: &Progress) {
+        if before.role != now.role {
+            tracing::info!(node = %self.address, from = ?before.role, to = ?now.role, "role changed");
+        }
+        if before.history != now.history {
+            tracing::info!(node = %self.address, from = %before.history, to = %now.history, "history changed");
+        }
+    }
+
+    /// Takes in a sample: routing, waiters and prediction go by it. `sent` is a moment at or before which
+    /// its INFO was sent, where that is known.
+    pub(super) fn publish(&self, sample: Sample, sent: Option<Instant>) {
         let progress = &sample.progress;
         let before = self
             .hint
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(sample);
+        if let Some(before) = &before
+            && (before.progress.history != progress.history || before.progress.role != progress.role)
+        {
+            self.tell_changes(&before.progress, progress);
+        }
         match (self.expected_role, progress.role) {
             (Role::Primary, Role::Primary) => {
                 if before.is_none_or(|before| before.progress.history != progress.history) {
@@ -279,12 +341,21 @@ impl Node {
                 }
                 let mut timeline = self.knowledge.timeline();
                 timeline.observe(sample.at, progress.history, progress.applied);
+                drop(timeline);
+                if let Some(sent) = sent {
+                    let mut moments = self.knowledge.moments();
+                    moments.observe(sent, progress.history, progress.applied);
+                }
             }
             (Role::Replica, Role::Replica) => {
                 let timeline = self.knowledge.timeline();
                 let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
                 lag.observe(&timeline, &sample);
+                let (bytes, time) = (lag.bytes, lag.time());
                 drop((lag, timeline));
+                if let (Some(bytes), Some(time)) = (bytes, time) {
+                    self.meters.lag(bytes, time);
+                }
                 self.waiters.reached(progress.history, progress.applied);
             }
             // The node is not what it was said to be: status() says so.

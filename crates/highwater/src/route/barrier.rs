@@ -1,6 +1,7 @@
 //! The barrier for sessions of which it is not known what they depend on (a token that can't be
-//! read): one INFO at the primary, begun after they arrived, serves all who wait, and there is at
-//! most one such INFO each few milliseconds, so that bad tokens can't load the primary (invariant 5).
+//! read), and for bounds of staleness without a recent sample: one INFO at the primary, begun after
+//! they arrived, serves all who wait, and there is at most one such INFO each few milliseconds, so that
+//! bad tokens can't load the primary (invariant 5).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// The least time between two samples.
-const PACE: Duration = Duration::from_millis(10);
+pub(super) const PACE: Duration = Duration::from_millis(10);
 
 type Waiting = Vec<oneshot::Sender<Result<Progress, Error>>>;
 

@@ -1,11 +1,16 @@
 //! Counters of what was routed where, and why.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use highwater_core::{Coverage, Reason, Route};
+use highwater_core::{Coverage, Reason, Route, Scope};
 
-/// Counts since the client was made.
-#[derive(Debug, Default)]
+use crate::observe::Meters;
+
+/// Counts since the client was made. Each is a metric too, with the feature `metrics`.
+#[derive(Debug)]
 pub(crate) struct Counters {
     reads: [[AtomicU64; Reason::ALL.len()]; Route::ALL.len()],
     writes: AtomicU64,
@@ -13,6 +18,8 @@ pub(crate) struct Counters {
     possibly_lost: AtomicU64,
     unknown_history: AtomicU64,
     beyond_primary: AtomicU64,
+    staleness_samples: AtomicU64,
+    meters: Meters,
 }
 
 /// Reads of one route and reason.
@@ -43,11 +50,88 @@ pub struct Anomalies {
     pub beyond_primary: u64,
 }
 
+/// One request in flight, until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight<'a>(&'a Meters);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+/// A write that has been sent. Dropped before it is [`concluded`](Self::concluded), its caller has gone.
+#[derive(Debug)]
+pub(super) struct SentWrite<'a>(Option<&'a Meters>);
+
+impl SentWrite<'_> {
+    pub(super) fn concluded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for SentWrite<'_> {
+    fn drop(&mut self) {
+        if let Some(meters) = self.0 {
+            meters.caller_gone();
+        }
+    }
+}
+
+fn place_of(reason: Reason) -> usize {
+    Reason::ALL
+        .iter()
+        .position(|other| *other == reason)
+        .unwrap_or_default()
+}
+
 impl Counters {
+    pub(crate) fn new(scope: &Scope) -> Self {
+        Self {
+            reads: Default::default(),
+            writes: AtomicU64::default(),
+            barriers: AtomicU64::default(),
+            possibly_lost: AtomicU64::default(),
+            unknown_history: AtomicU64::default(),
+            beyond_primary: AtomicU64::default(),
+            staleness_samples: AtomicU64::default(),
+            meters: Meters::new(scope),
+        }
+    }
+
+    pub(super) fn count_in_flight(&self) -> InFlight<'_> {
+        self.meters.begun();
+        InFlight(&self.meters)
+    }
+
+    pub(super) fn count_sent_write(&self) -> SentWrite<'_> {
+        SentWrite(Some(&self.meters))
+    }
+
+    pub(super) fn count_lost_write(&self) {
+        self.meters.connection_lost();
+    }
+
+    pub(super) fn count_wait(&self, time: Duration) {
+        self.meters.waited(time);
+    }
+
+    pub(super) fn count_fallback(&self, reason: Reason) {
+        self.meters.fallback(place_of(reason));
+    }
+
+    pub(super) fn count_staleness_sample(&self) {
+        self.staleness_samples.fetch_add(1, Ordering::Relaxed);
+        self.meters.staleness_sample();
+    }
+
     pub(super) fn count_read(&self, route: Route, reason: Reason) {
-        let place = |found: Option<usize>| found.unwrap_or_default();
-        let route = place(Route::ALL.iter().position(|other| *other == route));
-        let reason = place(Reason::ALL.iter().position(|other| *other == reason));
+        let route = Route::ALL
+            .iter()
+            .position(|other| *other == route)
+            .unwrap_or_default();
+        let reason = place_of(reason);
+        self.meters.read(route, reason);
         if let Some(count) = self.reads.get(route).and_then(|reasons| reasons.get(reason)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -55,10 +139,12 @@ impl Counters {
 
     pub(super) fn count_write(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        self.meters.write();
     }
 
     pub(super) fn count_barrier(&self) {
         self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.meters.token_settled();
     }
 
     pub(super) fn count_unmet(&self, coverage: Coverage) {
@@ -68,6 +154,7 @@ impl Counters {
             Coverage::Behind | Coverage::Covered => &self.beyond_primary,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        self.meters.unmet(coverage);
     }
 
     /// Reads by route and reason, those that occurred.
@@ -90,6 +177,10 @@ impl Counters {
 
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn staleness_samples(&self) -> u64 {
+        self.staleness_samples.load(Ordering::Relaxed)
     }
 
     pub(crate) fn anomalies(&self) -> Anomalies {

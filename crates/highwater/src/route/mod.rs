@@ -4,21 +4,25 @@
 mod barrier;
 mod choose;
 mod counters;
+mod service;
+mod unmet;
 
 use std::{
-    sync::{Arc, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, PoisonError, RwLockReadGuard},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use highwater_core::{
-    Consistency, Coverage, Edges, Mark, Offset, Progress, Reason, Requirement, Role, Route, Scope, Session,
+    Consistency, Coverage, Edges, Mark, Offset, Point, Progress, Reason, Requirement, Role, Route, Scope,
+    Session,
 };
 use redis::Value;
 use tokio::sync::Semaphore;
+use tracing::{Instrument, field::Empty};
 
-pub(crate) use self::counters::Counters;
 pub use self::counters::{Anomalies, ReadCount};
 use self::{barrier::Barrier, choose::Choice};
+pub(crate) use self::{counters::Counters, service::RouteService, unmet::Unmet};
 use crate::{
     command::{Class, Command, CommandTable, Unit},
     error::{Error, ErrorKind},
@@ -31,6 +35,8 @@ const REPLICA_ATTEMPTS: usize = 2;
 const SUSPENSION: Duration = Duration::from_millis(100);
 /// The oldest that a hint may be before a read that passes the replica over asks for a new one.
 const HINT_AGE: Duration = Duration::from_millis(20);
+/// Bounds of staleness below this are served by the primary: samples of it are not taken so often.
+const LEAST_BOUND: Duration = barrier::PACE;
 
 /// A reply, and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +60,17 @@ pub enum Policy {
     Primary,
     /// Fail the read.
     Error,
+    /// Go on as if the session did not depend on the marks that can't be honoured, so that replicas may
+    /// answer. As visible as [`Primary`](Self::Primary).
+    ///
+    /// The first read to meet such a mark still goes to the primary, since only the primary can tell.
+    /// From then on what is given up is this: reads of sessions that depend on the same history show
+    /// any node's state, and need not show the writes behind the marks, even where those have survived; at
+    /// a primary of another history that knows them, they do again. Marks of an unknown history stay in
+    /// the session and its token all the same, and each of its reads says
+    /// [`Reason::UnknownHistory`]. A mark that may be lost is replaced by where the primary is, once,
+    /// and the session goes on from there. Everything else that the session depends on is honoured as ever.
+    Proceed,
 }
 
 /// The route stage.
@@ -72,6 +89,7 @@ pub(crate) struct Router {
     pub(crate) counters: Counters,
     pub(crate) permits: Semaphore,
     pub(crate) barrier: Arc<Barrier>,
+    pub(crate) unmet: Unmet,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
 }
@@ -81,7 +99,10 @@ struct Read<'a> {
     command: &'a Command,
     session: Option<&'a Session>,
     level: Consistency,
+    /// What the session depends on.
     requirement: Requirement,
+    /// What a replica must cover, where that is more: a bound on staleness.
+    at_replicas: Option<Requirement>,
 }
 
 impl Router {
@@ -89,20 +110,59 @@ impl Router {
         Arc::default()
     }
 
+    fn edges(&self) -> RwLockReadGuard<'_, Edges> {
+        self.knowledge
+            .edges
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when the command may write. One that is refused does not.
+    pub(crate) fn may_write(&self, command: &Command) -> bool {
+        matches!(
+            self.table.classify(&command.packed, command.unit),
+            Ok(Class::Write)
+        )
+    }
+
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
         let class = self.table.classify(&command.packed, command.unit)?;
+        let _in_flight = self.counters.count_in_flight();
         // The client's bound on what is in flight: callers queue here, in order.
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
-        let outcome = match class {
-            Class::Write => self.write(command).await,
-            _ => self.read(command, class).await,
+        let (span, outcome) = if class == Class::Write {
+            let span = tracing::trace_span!("write", scope = %self.scope, route = Empty, reason = Empty, error = Empty);
+            let outcome = self.write(command).instrument(span.clone()).await;
+            (span, outcome)
+        } else {
+            let span = tracing::trace_span!("read", scope = %self.scope, route = Empty, reason = Empty, error = Empty);
+            let outcome = self.read(command, class).instrument(span.clone()).await;
+            (span, outcome)
         };
-        let reply = outcome?;
-        match reply.value {
+        let outcome = outcome.and_then(|mut reply| match reply.value {
             Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
-            _ => Ok(reply),
+            // The connection gives one reply as it is, and a pipeline's is an array also then.
+            value if command.unit == Unit::Pipeline && command.replies == 1 => {
+                reply.value = Value::Array(vec![value]);
+                Ok(reply)
+            }
+            value => {
+                reply.value = value;
+                Ok(reply)
+            }
+        });
+        if !span.is_disabled() {
+            match &outcome {
+                Ok(reply) => {
+                    span.record("route", reply.route.as_str());
+                    span.record("reason", reply.reason.as_str());
+                }
+                // The kind alone: a server's error can repeat what it was sent.
+                Err(error) => drop(span.record("error", tracing::field::debug(error.kind()))),
+            }
         }
+        outcome
     }
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
@@ -119,12 +179,20 @@ impl Router {
             writer,
         };
         let sent = connection.send(&request)?;
+        let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         // The connection has settled what became of it, whatever the outcome.
         if let Some(guard) = sent.guard {
             guard.replied();
         }
-        let answer = outcome.map_err(|_| in_doubt(&closed()))??;
+        counted.concluded();
+        let outcome = outcome.unwrap_or_else(|_| Err(in_doubt(&closed())));
+        if let Err(error) = &outcome
+            && error.kind() == ErrorKind::InDoubt
+        {
+            self.counters.count_lost_write();
+        }
+        let answer = outcome?;
         self.counters.count_write();
         Ok(Reply {
             value: answer.value,
@@ -144,7 +212,9 @@ impl Router {
             session,
             level,
             requirement: Requirement::default(),
+            at_replicas: None,
         };
+        let mut waived = None;
         if let Some(session) = session {
             read.requirement = session.requirement(&self.scope, level);
             // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
@@ -158,26 +228,58 @@ impl Router {
             if read.requirement.in_doubt() {
                 self.settle_overdue(session, &mut read).await?;
             }
+            if !read.requirement.is_empty() {
+                waived = self.waive(session, &mut read.requirement);
+            }
         }
-        let reply = if class == Class::Cursor {
+        let mut reply = if class == Class::Cursor {
             self.read_primary(&read, Reason::Command).await
         } else if level == Consistency::Primary {
             self.read_primary(&read, Reason::Level).await
         } else if read.requirement.in_doubt() {
             self.read_primary(&read, Reason::InDoubt).await
+        } else if let Consistency::BoundedStaleness(bound) = level {
+            match self.no_older_than(bound).await? {
+                Some(point) => {
+                    read.at_replicas = Some(read.requirement.clone().and(point));
+                    self.read_anywhere(&read).await
+                }
+                None => self.read_primary(&read, Reason::Level).await,
+            }
         } else {
             self.read_anywhere(&read).await
         }?;
+        if let Some(reason) = waived {
+            reply.reason = reason;
+        }
         self.counters.count_read(reply.route, reply.reason);
         if let Some(session) = session {
             session.record_route(reply.route);
         }
-        tracing::trace!(
-            route = reply.route.as_str(),
-            reason = reply.reason.as_str(),
-            "read"
-        );
         Ok(reply)
+    }
+
+    /// What a replica must have applied, so that its reply shows all that the primary had applied at some
+    /// moment within `bound` before now; `None` when the primary had better be asked itself.
+    ///
+    /// Known moments serve for as long as they are within the bound, also while the primary can't be
+    /// reached; after that, this fails.
+    async fn no_older_than(&self, bound: Duration) -> Result<Option<Point>, Error> {
+        if bound < LEAST_BOUND || self.replicas.is_empty() {
+            return Ok(None);
+        }
+        let since = Instant::now().checked_sub(bound);
+        let known = self.knowledge.moments().since(since);
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.counters.count_staleness_sample();
+        // Asked for from now on, so within every bound.
+        let progress = self.barrier.join(&self.primary).await?;
+        Ok(Some(Point {
+            history: progress.history,
+            offset: Offset::at(progress.applied),
+        }))
     }
 
     /// Replaces "it is not known what this session depends on" by where the primary is now.
@@ -216,11 +318,12 @@ impl Router {
     async fn read_anywhere(&self, read: &Read<'_>) -> Result<Reply, Error> {
         let mut reason = if read.level == Consistency::Eventual {
             Reason::Level
-        } else if read.requirement.is_empty() {
+        } else if read.at_replicas().is_empty() {
             Reason::NoRequirement
         } else {
             Reason::Covered
         };
+        let requirement = read.at_replicas();
         let mut deadline = None;
         let mut tried = 0;
         let mut failed: Option<&Arc<Node>> = None;
@@ -232,11 +335,13 @@ impl Router {
                     Reason::Behind
                 };
             }
-            let (node, connection) = match self.choose(&read.requirement, failed, &mut deadline) {
+            let (node, connection) = match self.choose(requirement, failed, &mut deadline) {
                 Choice::Ask(node, connection) => (node, connection),
                 Choice::Wait(node, point, until) => {
                     // Whatever came of it, choose anew: another one may have caught up meanwhile.
+                    let begun = Instant::now();
                     node.wait_for(point.history, point.offset, until).await;
+                    self.counters.count_wait(begun.elapsed());
                     reason = Reason::Waited;
                     continue;
                 }
@@ -255,13 +360,14 @@ impl Router {
                 Tried::Failed => failed = Some(node),
             }
         };
+        self.counters.count_fallback(fallback);
         self.read_primary(read, fallback).await
     }
 
     async fn try_replica(&self, read: &Read<'_>, node: &Node, connection: &Connection) -> Tried {
         let proof = match read.level {
             Consistency::Monotonic if read.session.is_some() => ProofWanted::Both,
-            _ if read.requirement.is_empty() => ProofWanted::Nothing,
+            _ if read.at_replicas().is_empty() => ProofWanted::Nothing,
             _ => ProofWanted::Leading,
         };
         let answer = match self.ask(connection, read.command, proof).await {
@@ -284,7 +390,7 @@ impl Router {
         if self.check_proofs
             && (low.role != Role::Replica
                 || !low.read_only
-                || self.coverage(&read.requirement, &low) != Coverage::Covered)
+                || self.coverage(read.at_replicas(), &low) != Coverage::Covered)
         {
             return Tried::Behind;
         }
@@ -322,13 +428,7 @@ impl Router {
                 reason = self.unmet(read, coverage, &progress)?;
             }
             if let Some(session) = read.session {
-                let edges = self
-                    .knowledge
-                    .edges
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner);
-                session.proven_by_primary(&self.scope, &read.requirement, &progress, &edges);
-                drop(edges);
+                session.proven_by_primary(&self.scope, &read.requirement, &progress, &self.edges());
                 if read.is_remembered(self.level) {
                     session.add_read(&self.mark(&progress));
                 }
@@ -346,44 +446,6 @@ impl Router {
                 self.primary.address
             ),
         ))
-    }
-
-    /// The primary itself does not cover the session's marks: counted, traced, visible, and handled
-    /// by policy (invariant 5).
-    fn unmet(&self, read: &Read<'_>, coverage: Coverage, progress: &Progress) -> Result<Reason, Error> {
-        let (reason, policy, kind, message) = match coverage {
-            Coverage::PossiblyLost => (
-                Reason::PossiblyLost,
-                self.on_possibly_lost,
-                ErrorKind::PossiblyLost,
-                "a write of this session may have been lost in a failover",
-            ),
-            Coverage::Unknown => (
-                Reason::UnknownHistory,
-                self.on_unknown_history,
-                ErrorKind::UnknownHistory,
-                "the primary does not know the history that this session depends on: \
-                 it was restarted empty, or it is not the primary that took the session's writes",
-            ),
-            // No server has been where the mark says: the token is not to be believed that far.
-            Coverage::Behind | Coverage::Covered => {
-                (Reason::Behind, Policy::Primary, ErrorKind::UnknownHistory, "")
-            }
-        };
-        self.counters.count_unmet(coverage);
-        tracing::warn!(reason = reason.as_str(), scope = %self.scope, "a session's marks can't be honoured");
-        if let Some(session) = read.session {
-            let edges = self
-                .knowledge
-                .edges
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            session.record_discontinuity(&self.scope, &read.requirement, progress, &edges);
-        }
-        match policy {
-            Policy::Primary => Ok(reason),
-            Policy::Error => Err(Error::new(kind, message)),
-        }
     }
 
     async fn ask(
@@ -407,19 +469,17 @@ impl Router {
         let known = Edges::default();
         match requirement.coverage(progress, &known) {
             Coverage::Covered => Coverage::Covered,
-            _ => {
-                let edges = self
-                    .knowledge
-                    .edges
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner);
-                requirement.coverage(progress, &edges)
-            }
+            _ => requirement.coverage(progress, &self.edges()),
         }
     }
 }
 
 impl Read<'_> {
+    /// What a replica must cover.
+    fn at_replicas(&self) -> &Requirement {
+        self.at_replicas.as_ref().unwrap_or(&self.requirement)
+    }
+
     /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
     /// session or client that is.
     fn is_remembered(&self, client: Consistency) -> bool {
