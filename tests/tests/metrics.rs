@@ -1,0 +1,274 @@
+//! Every documented metric is recorded by real reads and writes, and no other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use common::{SOON, fail_over, get, until};
+use highwater::{Command, Consistency, History, METRICS, Mark, Marks, MetricKind, Offset, Scope, Session};
+use highwater_testkit::{Relay, Topology, wait_until};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use redis::AsyncCommands;
+
+/// A row of the documentation's table: name, kind, unit, labels.
+type Row = (String, String, String, BTreeSet<String>);
+
+fn documented() -> Vec<Row> {
+    let code = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    include_str!("../../docs/OBSERVABILITY.md")
+        .lines()
+        .filter(|line| line.starts_with("| `highwater_"))
+        .map(|line| {
+            let cells: Vec<_> = line.split('|').collect();
+            let labels = cells[4].split(',').map(code).collect();
+            (code(cells[1]), code(cells[2]), code(cells[3]), labels)
+        })
+        .collect()
+}
+
+#[test]
+fn the_table_of_the_documentation_is_that_of_the_code() {
+    let known: Vec<Row> = METRICS
+        .iter()
+        .map(|metric| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            (
+                metric.name.to_owned(),
+                metric.kind.as_str().to_owned(),
+                metric.unit.to_owned(),
+                labels,
+            )
+        })
+        .collect();
+    assert_eq!(documented(), known);
+}
+
+/// What has been recorded so far; a snapshot takes counts away from the recorder.
+struct Seen {
+    snapshotter: Snapshotter,
+    /// The sum of a counter, the highest of a gauge, the number of values of a histogram.
+    totals: BTreeMap<String, f64>,
+    /// Each gauge's last value.
+    gauges: BTreeMap<String, f64>,
+    labels: BTreeMap<String, BTreeSet<String>>,
+    values: BTreeSet<String>,
+}
+
+impl Seen {
+    fn look(&mut self) {
+        for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
+            let name = key.key().name().to_owned();
+            for label in key.key().labels() {
+                self.labels
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(label.key().to_owned());
+                self.values.insert(label.value().to_owned());
+            }
+            let total = self.totals.entry(name.clone()).or_default();
+            match value {
+                #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+                DebugValue::Counter(count) => *total += count as f64,
+                DebugValue::Gauge(value) => {
+                    *total = total.max(value.0);
+                    let last = self.gauges.entry(name).or_default();
+                    // Of several nodes, the highest.
+                    *last = value.0;
+                }
+                DebugValue::Histogram(values) => {
+                    *total += u32::try_from(values.len()).map_or(0.0, f64::from);
+                }
+            }
+        }
+    }
+
+    fn total(&mut self, name: &str) -> f64 {
+        self.look();
+        self.totals.get(name).copied().unwrap_or_default()
+    }
+
+    async fn until_counted(&mut self, name: &str) {
+        until(name, || self.total(name) > 0.0).await;
+    }
+}
+
+fn unknown_history() -> Session {
+    let session = Session::new();
+    session.add_written(&Mark {
+        scope: Scope::default(),
+        history: History::from_bytes([0xab; 20]),
+        offset: Offset::at(7),
+    });
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_metric_is_recorded_and_no_other() {
+    let recorder = DebuggingRecorder::new();
+    let mut seen = Seen {
+        snapshotter: recorder.snapshotter(),
+        totals: BTreeMap::new(),
+        gauges: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        values: BTreeSet::new(),
+    };
+    recorder.install().unwrap();
+
+    let topology = Topology::builder().replicas(2).start().unwrap();
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let client = common::builder_through(&front, &topology)
+        .max_wait(SOON)
+        .response_timeout(SOON)
+        .connect()
+        .await
+        .unwrap();
+
+    // Reads and writes, and a read that waits.
+    let session = Session::new();
+    let () = client
+        .with(&session)
+        .set("secret-key", "secret-value")
+        .await
+        .unwrap();
+    topology
+        .relays()
+        .for_each(|relay| relay.set_delay(Duration::from_millis(20)));
+    // Until the client has seen how late the replicas are.
+    let deadline = Instant::now() + SOON;
+    while seen.total("highwater_read_wait_milliseconds") == 0.0 {
+        assert!(Instant::now() < deadline);
+        let () = client
+            .with(&session)
+            .set("secret-key", "secret-value")
+            .await
+            .unwrap();
+        let _: String = client.with(&session).get("secret-key").await.unwrap();
+    }
+
+    // A replica that stays behind, and reads that it can't answer.
+    topology.relays().for_each(|relay| relay.pause());
+    let hasty = common::builder_through(&front, &topology)
+        .max_wait(Duration::ZERO)
+        .connect()
+        .await
+        .unwrap();
+    let lost = Session::new();
+    let () = hasty.with(&lost).set("secret-key", "secret-value").await.unwrap();
+    let _: String = hasty.with(&lost).get("secret-key").await.unwrap();
+    for name in [
+        "highwater_fallbacks_total",
+        "highwater_replica_lag_bytes",
+        "highwater_replica_lag_milliseconds",
+    ] {
+        let deadline = Instant::now() + SOON;
+        while seen.total(name) == 0.0 {
+            assert!(Instant::now() < deadline, "{name}");
+            let () = hasty.with(&lost).set("secret-key", "secret-value").await.unwrap();
+            let _: String = hasty.with(&lost).get("secret-key").await.unwrap();
+        }
+    }
+
+    // Marks that can't be honoured.
+    let _ = hasty.call(get("k", &unknown_history())).await.unwrap();
+    let beyond = Session::new();
+    beyond.add_written(&Mark {
+        scope: Scope::default(),
+        history: client.status().primary.history.unwrap().parse().unwrap(),
+        offset: Offset::at(1 << 50),
+    });
+    let _ = hasty.call(get("k", &beyond)).await.unwrap();
+    let _ = client
+        .call(get("k", &Session::resume(Marks::in_doubt())))
+        .await
+        .unwrap();
+
+    // A bound of staleness, with no recent sample of the primary.
+    let bounded = Consistency::BoundedStaleness(Duration::from_millis(10));
+    let deadline = Instant::now() + SOON;
+    while seen.total("highwater_staleness_samples_total") == 0.0 {
+        assert!(Instant::now() < deadline);
+        let _ = hasty
+            .call(Command::new(redis::cmd("GET").arg("k")).level(bounded))
+            .await
+            .unwrap();
+    }
+
+    // A caller that goes away, and a connection that is lost, under writes.
+    for cut in [false, true] {
+        topology.primary().pause().unwrap();
+        let (writer, session) = (client.clone(), Session::new());
+        let write = tokio::spawn(async move {
+            let command = redis::cmd("SET").arg("k").arg(1).clone();
+            writer.call(Command::new(&command).session(&session)).await
+        });
+        until("the write is under way", || {
+            client.status().primary.in_flight == 1
+        })
+        .await;
+        seen.look();
+        if cut {
+            front.cut();
+            assert!(write.await.unwrap().is_err());
+        } else {
+            write.abort();
+            assert!(write.await.unwrap_err().is_cancelled());
+        }
+        topology.primary().resume().unwrap();
+    }
+    for name in [
+        "highwater_writes_settled_total",
+        "highwater_writes_in_doubt_total",
+        "highwater_disconnects_total",
+    ] {
+        seen.until_counted(name).await;
+    }
+
+    // A failover that loses a write.
+    fail_over(&client, &front, &topology, 0).await;
+    until("both clients follow", || {
+        hasty.status().primary.history == client.status().primary.history
+    })
+    .await;
+    let reply = hasty.call(get("k", &lost)).await.unwrap();
+    assert_eq!(reply.reason, highwater::Reason::PossiblyLost);
+
+    seen.look();
+    for metric in METRICS {
+        let total = seen.totals.get(metric.name).copied().unwrap_or_default();
+        assert!(total > 0.0, "{} was not recorded", metric.name);
+        let labels: BTreeSet<_> = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+        assert_eq!(seen.labels.get(metric.name), Some(&labels), "{}", metric.name);
+    }
+    let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+    let others: Vec<_> = seen
+        .totals
+        .keys()
+        .filter(|name| !names.contains(name.as_str()))
+        .collect();
+    assert_eq!(others, Vec::<&String>::new());
+    assert!(
+        seen.values.iter().all(|value| !value.contains("secret")),
+        "{:?}",
+        seen.values
+    );
+    let kinds = METRICS
+        .iter()
+        .filter(|metric| metric.kind == MetricKind::Gauge)
+        .count();
+    assert_eq!(seen.gauges.len(), kinds);
+    // Everything that was begun has ended.
+    wait_until(SOON, "nothing is in flight", || {
+        seen.look();
+        seen.gauges["highwater_in_flight"] == 0.0
+    })
+    .unwrap();
+}
