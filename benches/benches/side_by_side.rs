@@ -3,8 +3,10 @@
 //! Options after `--`: `--rounds N`, `--millis N` (of one round of one contender), `--callers a,b,c`,
 //! `--only reads|writes`.
 #![allow(
-    clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     reason = "a bench that can't go on must stop"
 )]
 
@@ -128,7 +130,11 @@ impl Contender {
                         Self::RedisRs(mut connection) => connection.set(&key, value).await.unwrap(),
                         Self::Highwater(client, _) => client.with(&session).set(&key, value).await.unwrap(),
                         Self::HighwaterWithoutSession(client) => {
-                            client.without_session().set(&key, value).await.unwrap()
+                            client
+                                .without_session()
+                                .set::<_, _, ()>(&key, value)
+                                .await
+                                .unwrap();
                         }
                     };
                 }

@@ -521,9 +521,5 @@ pub(crate) fn in_doubt(error: &Error) -> Error {
 }
 
 pub(crate) fn unsent(error: &Error) -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "there is no connection",
-    )
-    .with_source(error.clone())
+    Error::new(ErrorKind::Unavailable, "there is no connection").with_source(error.clone())
 }
