@@ -205,7 +205,7 @@ async fn monotonic_reads_do_not_go_back() {
 async fn what_a_shared_connection_can_not_do_is_refused() {
     let topology = Topology::builder().replicas(0).start().unwrap();
     let client = common::client(&topology).await;
-    for command in ["MULTI", "WATCH", "SUBSCRIBE", "BLPOP"] {
+    for command in ["MULTI", "WATCH", "SUBSCRIBE", "WAIT"] {
         let error = client.call(redis::cmd(command).arg("x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{command}");
     }

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
     node::{Address, Bounds, Connection, Knowledge, Node, ProofWanted, Request, Settings},
-    route::{Counters, Policy, Reply, Router, Unmet},
+    route::{BlockingPool, Counters, Policy, Reply, Router, Unmet},
 };
 
 /// How long a read waits for a replica to catch up before the primary is asked.
@@ -28,6 +28,10 @@ pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DEFAULT_DOUBT_GRACE: Duration = Duration::from_secs(60);
 /// How many requests of a client may be in flight; more wait in line.
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 8192;
+/// How many connections of callers' own ([`Client::dedicated`]) there may be; more callers wait in line.
+pub const DEFAULT_MAX_DEDICATED: usize = 64;
+/// How many commands that block may run at once; more wait in line.
+pub const DEFAULT_MAX_BLOCKING: usize = 16;
 /// How often an idle replica is asked where it is.
 const IDLE_PROBE: Duration = Duration::from_secs(1);
 /// How often an idle primary is: often enough for reads of bounded staleness, from a bound of a second on.
@@ -48,6 +52,8 @@ pub struct ClientBuilder {
     response_timeout: Duration,
     doubt_grace: Duration,
     max_in_flight: usize,
+    max_dedicated: usize,
+    max_blocking: usize,
     client_name: Option<String>,
     on_possibly_lost: Policy,
     on_unknown_history: Policy,
@@ -67,6 +73,8 @@ impl Default for ClientBuilder {
             response_timeout: DEFAULT_RESPONSE_TIMEOUT,
             doubt_grace: DEFAULT_DOUBT_GRACE,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            max_dedicated: DEFAULT_MAX_DEDICATED,
+            max_blocking: DEFAULT_MAX_BLOCKING,
             client_name: Some("highwater".to_owned()),
             on_possibly_lost: Policy::default(),
             on_unknown_history: Policy::default(),
@@ -147,6 +155,20 @@ impl ClientBuilder {
     /// How many requests may be in flight; more wait in line. Default: [`DEFAULT_MAX_IN_FLIGHT`].
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
+        self
+    }
+
+    /// How many connections of callers' own ([`Client::dedicated`]) there may be; more callers wait in
+    /// line. Default: [`DEFAULT_MAX_DEDICATED`].
+    pub fn max_dedicated(mut self, connections: usize) -> Self {
+        self.max_dedicated = connections;
+        self
+    }
+
+    /// How many commands that block (`BLPOP`, `XREAD BLOCK`, …) may run at once, on connections that are
+    /// kept for them; more wait in line. Default: [`DEFAULT_MAX_BLOCKING`].
+    pub fn max_blocking(mut self, commands: usize) -> Self {
+        self.max_blocking = commands;
         self
     }
 
@@ -284,6 +306,7 @@ impl ClientBuilder {
         let tasks = std::iter::once(&primary)
             .chain(&replicas)
             .map(|node| tokio::spawn(Arc::clone(node).keep_connected()))
+            .chain([tokio::spawn(Arc::clone(&primary).keep_settled())])
             .collect();
         let mut router = Router {
             counters: Counters::new(&scope),
@@ -298,6 +321,10 @@ impl ClientBuilder {
             knowledge,
             table: CommandTable::default(),
             permits: Semaphore::new(max_in_flight),
+            dedicated: Arc::new(Semaphore::new(
+                self.max_dedicated.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            blocking: BlockingPool::new(self.max_blocking),
             barrier: Router::barrier(),
             unmet: Unmet::default(),
             check_proofs: self.check_proofs,

@@ -14,8 +14,10 @@ use tower_service::Service;
 use crate::{
     builder::ClientBuilder,
     command::Command,
-    error::Error,
+    dedicated::DedicatedConnection,
+    error::{Error, ErrorKind},
     layers::{CommandService, Layers, unlayered},
+    node_connection::NodeConnection,
     route::{Reply, RouteService, Router},
     session_connection::SessionConnection,
     status::Status,
@@ -89,6 +91,62 @@ impl Client {
     #[must_use]
     pub fn without_session(&self) -> SessionConnection {
         SessionConnection::new(self.clone(), None)
+    }
+
+    /// A connection of the caller's own to the primary, under this session: for `WATCH` and `MULTI`,
+    /// `SELECT`, `WAIT`, and whatever else hangs on one connection. It is closed when dropped.
+    ///
+    /// There are at most as many as the builder allows; callers wait in line for one. A caller who holds
+    /// one and waits for another can wait for ever.
+    ///
+    /// ```no_run
+    /// # use highwater::{Client, Session};
+    /// # use redis::AsyncCommands;
+    /// # async fn f(client: Client, session: Session) -> redis::RedisResult<()> {
+    /// let connection = client.dedicated(&session).await?;
+    /// let sold: (u32,) = redis::aio::transaction_async(connection, &["stock"], |mut connection, mut pipe| async move {
+    ///     let stock: u32 = connection.get("stock").await?;
+    ///     pipe.set("stock", stock - 1).ignore().get("stock").query_async(&mut connection).await
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when the primary can't be reached, [`ErrorKind::Config`] when it refuses
+    /// the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place in line back, and closes what was being opened.
+    pub async fn dedicated(&self, session: &Session) -> Result<DedicatedConnection, Error> {
+        DedicatedConnection::open(self.clone(), session.clone()).await
+    }
+
+    /// The primary alone: commands without a session, and without proofs. See [`NodeConnection`].
+    #[must_use]
+    pub fn primary_node(&self) -> NodeConnection {
+        NodeConnection::new(self.clone(), Arc::clone(&self.0.router.primary))
+    }
+
+    /// One node alone, by its address as [`Client::status`] prints it (`host:port`, or a path): commands
+    /// without a session, and without proofs. See [`NodeConnection`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when the client knows no such node.
+    pub fn node(&self, address: &str) -> Result<NodeConnection, Error> {
+        let router = &self.0.router;
+        let node = std::iter::once(&router.primary)
+            .chain(&router.replicas)
+            .find(|node| node.address.to_string() == address)
+            .ok_or_else(|| {
+                let message = format!("no node is at {address}: status() lists the nodes");
+                Error::new(ErrorKind::Config, message)
+            })?;
+        Ok(NodeConnection::new(self.clone(), Arc::clone(node)))
     }
 
     /// Carries out a command, and says where the reply came from and why.

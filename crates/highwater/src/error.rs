@@ -44,7 +44,8 @@ pub enum ErrorKind {
     /// the read. If the data were dropped on purpose, begin a new session; otherwise look which server is
     /// the primary.
     UnknownHistory,
-    /// The command is not possible on a shared connection: use one of your own.
+    /// The command is not possible on this connection: use [`Client::dedicated`](crate::Client::dedicated),
+    /// or, for what that refuses as well, a plain redis-rs connection.
     Unsupported,
     /// The server answered with an error: [`Error::server_error`] has it.
     Server,
@@ -90,7 +91,9 @@ impl ErrorKind {
             Self::UnknownHistory => {
                 "begin a new session if the data were dropped on purpose, or look which server is the primary"
             }
-            Self::Unsupported => "use a connection of your own for it",
+            Self::Unsupported => {
+                "use client.dedicated(&session) for it, or a plain redis-rs connection if that refuses it too"
+            }
             Self::Server => "see what the server says",
             Self::Protocol => {
                 "check what listens at the address, and report it if it is a Redis or Valkey server"

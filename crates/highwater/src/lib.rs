@@ -30,6 +30,7 @@
 mod builder;
 mod client;
 mod command;
+mod dedicated;
 mod error;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
@@ -38,7 +39,9 @@ mod lag;
 mod layers;
 mod moments;
 mod node;
+mod node_connection;
 mod observe;
+mod redis_rs;
 mod route;
 mod session_connection;
 mod status;
@@ -53,13 +56,15 @@ pub use highwater_core::{
 pub use self::observe::{METRICS, Metric, MetricKind};
 pub use self::{
     builder::{
-        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT,
-        DEFAULT_RESPONSE_TIMEOUT,
+        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_BLOCKING,
+        DEFAULT_MAX_DEDICATED, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT, DEFAULT_RESPONSE_TIMEOUT,
     },
     client::Client,
     command::{Class, Command},
+    dedicated::DedicatedConnection,
     error::{Error, ErrorKind},
     layers::CommandService,
+    node_connection::NodeConnection,
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,
     status::{NodeStatus, Status},

@@ -1,14 +1,16 @@
 //! The handle that redis-rs's commands, pipelines and scripts work on.
 
 use highwater_core::{Consistency, Session};
-use redis::{Cmd, Pipeline, RedisError, RedisFuture, Value, aio::ConnectionLike};
+use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{client::Client, command::Command};
+use crate::{client::Client, command::Command, error::Error, redis_rs};
 
 /// A connection for redis-rs's `AsyncCommands`, pipelines and scripts, under one session. Owned,
 /// cheap to clone, and usable from several tasks at once.
 ///
-/// Each single read is routed for itself; a pipeline travels as one unit.
+/// Each single read is routed for itself; a pipeline travels as one unit. Commands that block run on
+/// connections that are kept for them. What hangs on one connection (`WATCH`, `SELECT`, …) is refused:
+/// [`Client::dedicated`] is for that.
 #[derive(Clone, Debug)]
 pub struct SessionConnection {
     client: Client,
@@ -47,7 +49,7 @@ impl SessionConnection {
         self.session.as_ref()
     }
 
-    async fn value_of(&self, mut command: Command) -> Result<Value, RedisError> {
+    async fn value_of(&self, mut command: Command) -> Result<Value, Error> {
         command.session.clone_from(&self.session);
         command.level = self.level;
         Ok(self.client.carry_out(command).await?.value)
@@ -56,7 +58,7 @@ impl SessionConnection {
 
 impl ConnectionLike for SessionConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(self.value_of(Command::new(cmd)))
+        Box::pin(async move { redis_rs::value_of(cmd, self.value_of(Command::new(cmd)).await) })
     }
 
     fn req_packed_commands<'a>(
@@ -66,20 +68,11 @@ impl ConnectionLike for SessionConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            if pipeline.is_empty() {
-                return Ok(Vec::new());
+            if let Some(outcome) = redis_rs::of_nothing(pipeline) {
+                return outcome;
             }
-            let Value::Array(replies) = self.value_of(Command::pipeline(pipeline)).await? else {
-                return Ok(Vec::new());
-            };
-            let wanted: Vec<Value> = replies.into_iter().skip(offset).take(count).collect();
-            // EXEC's own refusal is the outcome of the whole transaction.
-            if pipeline.is_transaction()
-                && let [Value::ServerError(error)] = wanted.as_slice()
-            {
-                return Err(error.clone().into());
-            }
-            Ok(wanted)
+            let value = self.value_of(Command::pipeline(pipeline)).await?;
+            redis_rs::values_of(pipeline, value, offset, count).await
         })
     }
 

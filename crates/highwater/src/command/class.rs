@@ -10,8 +10,8 @@ pub enum Class {
     Cursor,
     /// It writes, or may write: it goes to the primary, and its place in the stream becomes a mark.
     Write,
-    /// It blocks its connection: not possible on a shared one.
+    /// It blocks its connection: it runs on one of a few that are kept for such commands.
     Blocking,
-    /// It changes the state of its connection: not possible on a shared one.
+    /// It changes the state of its connection, or answers for it: not possible on a shared one.
     ConnectionState,
 }

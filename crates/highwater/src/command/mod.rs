@@ -1,14 +1,20 @@
 //! Commands: what a caller asks, as the stack passes it on.
 
 mod class;
+mod look;
 mod packed;
 mod table;
+
+use std::borrow::Cow;
 
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline};
 
 pub use self::class::Class;
-pub(crate) use self::table::CommandTable;
+pub(crate) use self::{
+    look::{Look, Verb},
+    table::CommandTable,
+};
 
 /// One command, or a pipeline that travels as one unit, with the session and the consistency level
 /// that it is asked under.
@@ -87,6 +93,27 @@ impl Command {
     }
 }
 
+impl Command {
+    /// One command of a pipeline, by itself.
+    pub(crate) fn part(&self, look: &Look) -> Self {
+        Self {
+            packed: self.packed.get(look.span.clone()).unwrap_or_default().to_vec(),
+            replies: 1,
+            unit: Unit::Single,
+            session: self.session.clone(),
+            level: self.level,
+        }
+    }
+
+    /// The name of the (first) command.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        let name = packed::Commands::new(&self.packed)
+            .next()
+            .and_then(|mut arguments| arguments.next());
+        String::from_utf8_lossy(name.unwrap_or_default())
+    }
+}
+
 impl From<&Cmd> for Command {
     fn from(command: &Cmd) -> Self {
         Self::new(command)
@@ -114,11 +141,8 @@ impl From<&Pipeline> for Command {
 impl std::fmt::Debug for Command {
     /// The command's name and size; never keys or values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = packed::Commands::new(&self.packed)
-            .next()
-            .and_then(|mut arguments| arguments.next());
         f.debug_struct("Command")
-            .field("name", &String::from_utf8_lossy(name.unwrap_or_default()))
+            .field("name", &self.name())
             .field("replies", &self.replies)
             .field("bytes", &self.packed.len())
             .field("level", &self.level)

@@ -19,6 +19,11 @@ impl<'a> Commands<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl<'a> Iterator for Commands<'a> {

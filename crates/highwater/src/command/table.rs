@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::{
-    Class, Unit,
+    Class, Look, Unit,
     packed::{Arguments, Commands},
 };
 use crate::error::{Error, ErrorKind};
@@ -18,13 +18,19 @@ const CONNECTION_STATE: &str = "\
     MULTI EXEC DISCARD WATCH UNWATCH SELECT RESET QUIT HELLO AUTH SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE \
     SSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC PSYNC REPLCONF ASKING READONLY READWRITE CLIENT|REPLY CLIENT|TRACKING \
     CLIENT|CACHING CLIENT|SETNAME CLIENT|SETINFO CLIENT|NO-EVICT CLIENT|NO-TOUCH CLIENT|CAPA \
-    CLIENT|IMPORT-SOURCE SCRIPT|DEBUG";
+    CLIENT|IMPORT-SOURCE SCRIPT|DEBUG WAIT WAITAOF";
+
+/// Those of them that would take from a connection what proofs and replies rest on: the protocol, the
+/// tracking, one reply for each command.
+const NEVER: &str = "\
+    RESET QUIT HELLO SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC PSYNC \
+    REPLCONF CLIENT|REPLY CLIENT|TRACKING CLIENT|CACHING SCRIPT|DEBUG";
 
 /// Commands whose cursor belongs to one process.
-const CURSORS: &str = "SCAN HSCAN SSCAN ZSCAN";
+const CURSORS: &str = "SCAN HSCAN SSCAN ZSCAN CLUSTERSCAN";
 
 /// Commands that wait for something that others do.
-const BLOCKING: &str = "BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF";
+const BLOCKING: &str = "BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP";
 
 /// Reads of all servers since Redis 6.2: used where the server does not tell its table.
 const READS: &str = "\
@@ -47,6 +53,8 @@ struct Entry {
     class: Class,
     /// The class depends on the subcommand.
     container: bool,
+    /// Not even a connection of one's own can serve it.
+    never: bool,
 }
 
 impl Default for CommandTable {
@@ -94,6 +102,7 @@ impl CommandTable {
             let entry = Entry {
                 class: class_of(flags),
                 container: !subcommands.is_empty(),
+                never: false,
             };
             self.entries.insert(name.to_ascii_uppercase().into(), entry);
         }
@@ -106,6 +115,11 @@ impl CommandTable {
         self.set(CONNECTION_STATE, Class::ConnectionState);
         self.set(CURSORS, Class::Cursor);
         self.set(BLOCKING, Class::Blocking);
+        for name in NEVER.split_whitespace() {
+            if let Some(entry) = self.entries.get_mut(name.as_bytes()) {
+                entry.never = true;
+            }
+        }
     }
 
     fn set(&mut self, names: &str, class: Class) {
@@ -115,12 +129,14 @@ impl CommandTable {
                 Entry {
                     class,
                     container: false,
+                    never: false,
                 },
             );
             if let Some((container, _)) = name.split_once('|') {
                 let write = Entry {
                     class: Class::Write,
                     container: true,
+                    never: false,
                 };
                 self.entries
                     .entry(container.as_bytes().into())
@@ -134,7 +150,7 @@ impl CommandTable {
     ///
     /// # Errors
     ///
-    /// When there is nothing in it, or a command that a shared connection can't serve.
+    /// When there is nothing in it, or a command that changes the state of a shared connection.
     pub(crate) fn classify(&self, packed: &[u8], unit: Unit) -> Result<Class, Error> {
         let mut whole: Option<Class> = None;
         let mut commands = Commands::new(packed);
@@ -144,7 +160,7 @@ impl CommandTable {
         if atomic {
             commands.next();
         }
-        while let Some(arguments) = commands.next() {
+        while let Some(mut arguments) = commands.next() {
             if atomic && commands.is_empty() {
                 break;
             }
@@ -153,19 +169,68 @@ impl CommandTable {
                 whole = None;
                 break;
             }
-            let class = self.class(arguments.clone());
-            if matches!(class, Class::Blocking | Class::ConnectionState) {
-                return Err(refused(arguments.clone().next().unwrap_or_default(), class));
+            let entry = self.entry(arguments.clone());
+            if entry.class == Class::ConnectionState {
+                return Err(refused(arguments.next().unwrap_or_default(), entry.never));
             }
+            let class = if atomic {
+                in_transaction(entry.class, arguments)
+            } else {
+                entry.class
+            };
             whole = Some(whole.map_or(class, |whole| whole.max(class)));
         }
-        whole.ok_or_else(|| Error::new(ErrorKind::Unsupported, "an empty command or pipeline"))
+        whole.ok_or_else(nothing)
     }
 
-    fn class(&self, mut arguments: Arguments<'_>) -> Class {
+    /// Looks at the commands of a unit that goes to a connection of one's own.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing in it, or a command that no connection of this crate can serve.
+    pub(crate) fn look(&self, packed: &[u8], unit: Unit) -> Result<Vec<Look>, Error> {
+        let atomic = unit == Unit::Transaction;
+        let mut commands = Commands::new(packed);
+        if atomic {
+            commands.next();
+        }
+        let mut looks = Vec::new();
+        let mut start = packed.len() - commands.left();
+        while let Some(arguments) = commands.next() {
+            let end = packed.len() - commands.left();
+            let span = std::mem::replace(&mut start, end)..end;
+            if atomic && commands.is_empty() {
+                break;
+            }
+            let Some(name) = arguments.clone().next() else {
+                return Err(nothing());
+            };
+            let entry = self.entry(arguments.clone());
+            if entry.never {
+                return Err(refused(name, true));
+            }
+            let class = if atomic {
+                in_transaction(entry.class, arguments.clone())
+            } else {
+                entry.class
+            };
+            looks.push(Look::new(span, class, arguments));
+        }
+        if looks.is_empty() {
+            return Err(nothing());
+        }
+        Ok(looks)
+    }
+
+    fn entry(&self, mut arguments: Arguments<'_>) -> Entry {
+        let of = |class| Entry {
+            class,
+            container: false,
+            never: false,
+        };
         let mut buffer = [0; 2 * MAX_NAME + 1];
         let Some(len) = upper_case(arguments.next().unwrap_or_default(), &mut buffer) else {
-            return Class::Write;
+            return of(Class::Write);
         };
         let name = buffer.get(..len).unwrap_or_default();
         // These block when they say so.
@@ -173,17 +238,17 @@ impl CommandTable {
             let blocks = arguments
                 .take_while(|argument| !argument.eq_ignore_ascii_case(b"STREAMS"))
                 .any(|argument| argument.eq_ignore_ascii_case(b"BLOCK"));
-            return match (blocks, name) {
+            return of(match (blocks, name) {
                 (true, _) => Class::Blocking,
                 (false, b"XREAD") => Class::Read,
                 _ => Class::Write,
-            };
+            });
         }
         let Some(entry) = self.entries.get(name).copied() else {
-            return Class::Write;
+            return of(Class::Write);
         };
         if !entry.container {
-            return entry.class;
+            return entry;
         }
         let sub = buffer.get_mut(len..).and_then(|rest| {
             let (bar, rest) = rest.split_first_mut()?;
@@ -192,7 +257,19 @@ impl CommandTable {
         });
         sub.and_then(|sub| buffer.get(..len + 1 + sub))
             .and_then(|name| self.entries.get(name))
-            .map_or(entry.class, |entry| entry.class)
+            .copied()
+            .unwrap_or(entry)
+    }
+}
+
+/// Between MULTI and EXEC nothing blocks.
+fn in_transaction(class: Class, mut arguments: Arguments<'_>) -> Class {
+    if class != Class::Blocking {
+        return class;
+    }
+    match arguments.next() {
+        Some(name) if name.eq_ignore_ascii_case(b"XREAD") => Class::Read,
+        _ => Class::Write,
     }
 }
 
@@ -230,17 +307,18 @@ fn upper_case(name: &[u8], buffer: &mut [u8]) -> Option<usize> {
     Some(name.len())
 }
 
-fn refused(name: &[u8], class: Class) -> Error {
+fn nothing() -> Error {
+    Error::new(ErrorKind::Unsupported, "an empty command or pipeline")
+}
+
+fn refused(name: &[u8], never: bool) -> Error {
     let name = String::from_utf8_lossy(name.get(..name.len().min(MAX_NAME)).unwrap_or_default()).into_owned();
-    let why = if class == Class::Blocking {
-        "blocks its connection"
+    let message = if never {
+        format!("{name} would take from its connection what replies and proofs rest on")
     } else {
-        "changes its connection's state"
+        format!("{name} belongs to its connection's state, and this one is shared")
     };
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("{name} {why}, and this one is shared"),
-    )
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 #[cfg(test)]
@@ -296,7 +374,7 @@ mod tests {
         assert_eq!(class(&table, "get k"), Some(Class::Read));
         assert_eq!(class(&table, "NewRead k"), Some(Class::Read));
         assert_eq!(class(&table, "SET k v"), Some(Class::Write));
-        assert_eq!(class(&table, "NEWBLOCK k"), None);
+        assert_eq!(class(&table, "NEWBLOCK k"), Some(Class::Blocking));
         assert_eq!(class(&table, "OBJECT encoding k"), Some(Class::Read));
         assert_eq!(class(&table, "OBJECT HELP"), Some(Class::Write));
         assert_eq!(class(&table, "CLIENT LIST"), Some(Class::Write));
@@ -318,14 +396,8 @@ mod tests {
         ] {
             assert_eq!(class(&table, write), Some(Class::Write), "{write}");
         }
-        for refused in [
-            "MULTI",
-            "select 1",
-            "BLPOP k 0",
-            "WAIT 1 0",
-            "SUBSCRIBE c",
-            "client reply off",
-        ] {
+        assert_eq!(class(&table, "BLPOP k 0"), Some(Class::Blocking));
+        for refused in ["MULTI", "select 1", "WAIT 1 0", "SUBSCRIBE c", "client reply off"] {
             assert_eq!(class(&table, refused), None, "{refused}");
         }
     }
@@ -334,7 +406,7 @@ mod tests {
     fn stream_reads_block_when_they_say_so() {
         for table in [server_table(), CommandTable::default()] {
             assert_eq!(class(&table, "XREAD COUNT 1 STREAMS block 0"), Some(Class::Read));
-            assert_eq!(class(&table, "XREAD block 5 STREAMS s 0"), None);
+            assert_eq!(class(&table, "XREAD block 5 STREAMS s 0"), Some(Class::Blocking));
             assert_eq!(
                 class(&table, "XREADGROUP GROUP g c STREAMS s >"),
                 Some(Class::Write)
@@ -388,5 +460,78 @@ mod tests {
                 .classify(&redis::Cmd::new().get_packed_command(), Unit::Single)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn in_a_transaction_nothing_blocks() {
+        let table = CommandTable::default();
+        let mut pipeline = redis::pipe();
+        pipeline
+            .atomic()
+            .cmd("XREAD")
+            .arg("BLOCK")
+            .arg(0)
+            .arg("STREAMS")
+            .arg("s")
+            .arg(0);
+        let packed = pipeline.get_packed_pipeline();
+        assert_eq!(table.classify(&packed, Unit::Transaction).unwrap(), Class::Read);
+        pipeline.cmd("BLPOP").arg("l").arg(0);
+        let packed = pipeline.get_packed_pipeline();
+        assert_eq!(table.classify(&packed, Unit::Transaction).unwrap(), Class::Write);
+        let looks = table.look(&packed, Unit::Transaction).unwrap();
+        assert!(looks.iter().all(|look| look.patience.is_zero()));
+    }
+
+    #[test]
+    fn a_connection_of_ones_own_serves_what_leaves_its_proofs_whole() {
+        for table in [server_table(), CommandTable::default()] {
+            let look = |command: &str| {
+                let mut cmd = redis::Cmd::new();
+                command.split(' ').for_each(|word| {
+                    cmd.arg(word);
+                });
+                table.look(&cmd.get_packed_command(), Unit::Single)
+            };
+            for served in [
+                "WATCH k",
+                "MULTI",
+                "SELECT 1",
+                "WAIT 1 0",
+                "BLPOP k 0",
+                "CLIENT setname x",
+            ] {
+                assert!(look(served).is_ok(), "{served}");
+            }
+            for refused in [
+                "RESET",
+                "HELLO 2",
+                "subscribe c",
+                "MONITOR",
+                "CLIENT reply OFF",
+                "CLIENT TRACKING OFF",
+            ] {
+                assert!(look(refused).is_err(), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn looks_know_where_their_commands_are() {
+        let table = CommandTable::default();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("a").cmd("SET").arg("b").arg("c");
+        for unit in [Unit::Pipeline, Unit::Transaction] {
+            let packed = pipeline.get_packed_pipeline();
+            let looks = table.look(&packed, unit).unwrap();
+            assert_eq!(looks.len(), 2);
+            let parts: Vec<_> = looks
+                .iter()
+                .map(|look| packed[look.span.clone()].to_vec())
+                .collect();
+            let expected: Vec<_> = pipeline.cmd_iter().map(redis::Cmd::get_packed_command).collect();
+            assert_eq!(parts, expected);
+            pipeline.atomic();
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
@@ -144,7 +144,19 @@ pub(super) struct Queue {
     crowd: usize,
     /// The history of the connection's last sample: where a write is about to go.
     history: History,
+    /// How much longer than usual the server may be silent: what is in flight may block.
+    patience: Duration,
+    ending: Option<Ending>,
     closed: Option<Error>,
+}
+
+/// How a connection of one's own ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// When what is in flight has been answered and marked.
+    Answered,
+    /// Whatever is in flight: it may block for ever.
+    Now,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +186,8 @@ impl Connection {
                 in_flight: 0,
                 crowd: 0,
                 history,
+                patience: Duration::ZERO,
+                ending: None,
                 closed: None,
             }),
         }
@@ -322,6 +336,26 @@ impl Connection {
         }
     }
 
+    /// Says how much longer than usual the replies to what is sent next may take. For connections of
+    /// one's own: callers of a shared one don't wait for each other's commands.
+    pub(super) fn set_patience(&self, patience: Duration) {
+        self.queue().patience = patience;
+    }
+
+    /// Lets the connection end; the driver does it.
+    pub(super) fn end(&self, ending: Ending) {
+        let mut queue = self.queue();
+        queue.ending = queue.ending.max(Some(ending));
+        drop(queue);
+        self.driver.wake();
+    }
+
+    /// True when nothing can be sent on it any more.
+    pub(super) fn is_over(&self) -> bool {
+        let queue = self.queue();
+        queue.closed.is_some() || queue.ending.is_some()
+    }
+
     /// Wakes the driver, so that it looks after waiters.
     pub(super) fn wake_driver(&self) {
         self.driver.wake();
@@ -385,6 +419,19 @@ impl Queue {
 
     pub(super) fn set_gathering(&mut self, gathering: bool) {
         self.gathering = gathering;
+    }
+
+    /// True when the connection was told to end, and the moment has come.
+    pub(super) fn has_ended(&self) -> bool {
+        match self.ending {
+            None => false,
+            Some(Ending::Now) => true,
+            Some(Ending::Answered) => self.in_flight == 0 && self.flushes.is_empty() && !self.has_unsent(),
+        }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(super) fn oldest_flush(&self) -> Option<Instant> {

@@ -15,7 +15,7 @@ use redis::{PushKind, Value};
 use tokio::time::Sleep;
 
 use super::{
-    Node, Sample,
+    Link, Node, Sample,
     connection::{Answer, Call, Connection, Proof, ProofWanted, Slot, lost_while},
     lost::Identity,
     reply::{self, Parser},
@@ -28,9 +28,19 @@ const READS_PER_TURN: usize = 8;
 /// The least time between two INFOs that are sent only because somebody waits.
 const PROBE_PACE: Duration = Duration::from_millis(1);
 
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// All callers': the node's own connection, which also asks where the node is.
+    Shared,
+    /// One caller's: nothing is sent on it but what the caller sends, and the proofs for that.
+    Exclusive,
+}
+
 /// Drives one connection until it ends.
 pub(super) struct Driver {
     node: Arc<Node>,
+    usage: Use,
     connection: Arc<Connection>,
     identity: Identity,
     socket: ReadHalf,
@@ -62,6 +72,8 @@ pub(super) struct Driver {
     silent_since: Instant,
     /// Why the connection ended.
     ended: Option<Error>,
+    /// Since when the node's shared connection has been down, as seen by an exclusive one.
+    down_since: Option<Instant>,
 }
 
 /// A call that has its reply and no proof yet.
@@ -83,6 +95,7 @@ struct Batch {
 impl Driver {
     pub(super) fn new(
         node: Arc<Node>,
+        usage: Use,
         connection: Arc<Connection>,
         (socket, buffer): (ReadHalf, ReadBuffer),
         identity: Identity,
@@ -90,6 +103,7 @@ impl Driver {
     ) -> Self {
         Self {
             node,
+            usage,
             connection,
             identity,
             socket,
@@ -111,6 +125,7 @@ impl Driver {
             received: false,
             silent_since: Instant::now(),
             ended: None,
+            down_since: None,
         }
     }
 
@@ -168,9 +183,17 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Err(lost_while("writing", error)),
             }
         }
-        if let Some(error) = self.connection.queue().closed() {
+        let queue = self.connection.queue();
+        if let Some(error) = queue.closed() {
             return Err(error.clone());
         }
+        if queue.has_ended() {
+            return Err(Error::new(
+                ErrorKind::Disconnected,
+                "the connection was closed: who used it has gone",
+            ));
+        }
+        drop(queue);
         if answered > 1 {
             // Several callers have just been woken: let them put their next requests into one flush.
             self.gathering = true;
@@ -200,21 +223,26 @@ impl Driver {
                 self.silent_since = now;
             }
             // Silence is no byte at all: a large reply that takes long to come is none.
-            let oldest = self.connection.queue().oldest_flush();
-            if oldest
-                .is_some_and(|oldest| now.duration_since(oldest.max(self.silent_since)) >= response_timeout)
-            {
-                let silence = format!("no reply from {} within {response_timeout:?}", self.node.address);
+            let queue = self.connection.queue();
+            let (oldest, patience) = (queue.oldest_flush(), queue.patience());
+            drop(queue);
+            let allowed = response_timeout.saturating_add(patience);
+            if oldest.is_some_and(|oldest| now.duration_since(oldest.max(self.silent_since)) >= allowed) {
+                let silence = format!("no reply from {} within {allowed:?}", self.node.address);
                 return Err(Error::new(ErrorKind::Disconnected, silence));
             }
-            let due = self.node.lost.any_due(now, self.node.settings.doubt_grace);
-            if self.probing.is_none() && (due || self.node.sample_age(now) >= idle_probe) {
-                self.probe();
+            if self.usage == Use::Exclusive {
+                self.watch_node(now)?;
+            } else {
+                let due = self.node.lost.any_due(now, self.node.settings.doubt_grace);
+                if self.probing.is_none() && (due || self.node.sample_age(now) >= idle_probe) {
+                    self.probe();
+                }
             }
             let period = response_timeout.min(idle_probe) / 4;
             self.tick.as_mut().reset((now + period).into());
         }
-        while self.probing.is_none() && self.node.waiters.any() {
+        while self.usage == Use::Shared && self.probing.is_none() && self.node.waiters.any() {
             if self.pace.as_mut().poll(context).is_pending() {
                 break;
             }
@@ -222,6 +250,21 @@ impl Driver {
             self.probe();
         }
         Ok(())
+    }
+
+    /// A command that blocks for ever shows nothing of a node that is dead or frozen. The shared
+    /// connection does: while it can't be had back, nothing will come on this one either.
+    fn watch_node(&mut self, now: Instant) -> Result<(), Error> {
+        let Link::Down(error) = self.node.link() else {
+            self.down_since = None;
+            return Ok(());
+        };
+        let since = *self.down_since.get_or_insert(now);
+        if now.duration_since(since) < self.node.settings.response_timeout {
+            return Ok(());
+        }
+        let dead = format!("{} does not answer on other connections", self.node.address);
+        Err(Error::new(ErrorKind::Disconnected, dead).with_source(error))
     }
 
     fn probe(&mut self) {
@@ -487,8 +530,14 @@ impl Driver {
             // What the kernel still holds must not go out: with a reset, the server learns at once.
             self.connection.socket.abort();
         }
+        let orphans = !lost.is_empty();
         self.node.lost.add(&self.identity, self.previous.history, lost);
-        self.node.waiters.wake_all();
+        match self.usage {
+            Use::Shared => self.node.waiters.wake_all(),
+            // The shared connection is up, and will not connect anew for their sake.
+            Use::Exclusive if orphans => self.node.orphans.notify_one(),
+            Use::Exclusive => {}
+        }
     }
 }
 

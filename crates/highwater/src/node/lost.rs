@@ -79,6 +79,11 @@ impl LostWrites {
             .collect()
     }
 
+    /// True when there are connections after which nobody has asked yet.
+    pub(super) fn any_unasked(&self) -> bool {
+        self.groups().iter().any(|group| group.kill_refused.is_none())
+    }
+
     /// A new connection has learnt the fates of lost ones, and then taken a sample. Says how many
     /// writes that has settled.
     pub(super) fn learnt(&self, fates: &[(Identity, Fate)], progress: &Progress) -> usize {

@@ -5,6 +5,7 @@ mod connection;
 mod driver;
 mod handshake;
 mod lost;
+mod own;
 mod reply;
 mod stream;
 mod waiters;
@@ -18,14 +19,20 @@ use std::{
 };
 
 use highwater_core::{Edges, History, Offset, Progress, Role, Scope};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use self::{
     address::Address,
-    connection::{Answer, Bounds, Connection, Proof, ProofWanted, Request},
+    connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request},
     driver::{in_doubt, unsent},
+    own::OwnConnection,
 };
-use self::{driver::Driver, lost::LostWrites, waiters::Waiters};
+use self::{
+    driver::{Driver, Use},
+    handshake::Opened,
+    lost::{Identity, LostWrites},
+    waiters::Waiters,
+};
 use crate::{
     error::{Error, ErrorKind},
     lag::Timeline,
@@ -109,6 +116,8 @@ pub(crate) struct Node {
     waiters: Waiters,
     /// Writes of lost connections.
     lost: LostWrites,
+    /// Some of them are of a connection of somebody's own.
+    orphans: Notify,
     /// Passed over until then.
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
@@ -140,6 +149,7 @@ impl Node {
             lag: Mutex::default(),
             waiters: Waiters::default(),
             lost: LostWrites::default(),
+            orphans: Notify::new(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
             before: Mutex::new(None),
@@ -191,17 +201,7 @@ impl Node {
     async fn connect(self: &Arc<Self>) -> Result<Driver, Error> {
         // Whatever the first sample says was so later than now.
         let asked = Instant::now();
-        let opening = handshake::open(&self.address, &self.settings, self.lost.connections());
-        let opened = match tokio::time::timeout(self.settings.connect_timeout, opening).await {
-            Ok(opened) => opened?,
-            Err(_) => {
-                let message = format!(
-                    "{} did not answer within {:?}",
-                    self.address, self.settings.connect_timeout
-                );
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-        };
+        let opened = self.open(self.lost.connections()).await?;
         let first = opened.progress;
         self.meters.settled(self.lost.learnt(&opened.fates, &first));
         let connection = Connection::new(
@@ -228,11 +228,27 @@ impl Node {
         let ends = (opened.read, opened.buffer);
         Ok(Driver::new(
             Arc::clone(self),
+            Use::Shared,
             connection,
             ends,
             opened.identity,
             first,
         ))
+    }
+
+    /// Opens and introduces a connection, and asks after these lost ones on it.
+    async fn open(&self, lost: Vec<Identity>) -> Result<Opened, Error> {
+        let opening = handshake::open(&self.address, &self.settings, lost);
+        match tokio::time::timeout(self.settings.connect_timeout, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "{} did not answer within {:?}",
+                    self.address, self.settings.connect_timeout
+                ),
+            )),
+        }
     }
 
     fn set_link(&self, link: Link) {

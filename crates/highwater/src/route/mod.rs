@@ -1,28 +1,32 @@
 //! Routing: writes to the primary, reads to the replica that is likely to cover them. Hints route,
 //! proofs admit: no reply of a read passes here unless its own proof covers the requirement.
 
+mod admit;
 mod barrier;
 mod choose;
 mod counters;
+mod own;
+mod pool;
 mod service;
 mod unmet;
 
 use std::{
     sync::{Arc, PoisonError, RwLockReadGuard},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use highwater_core::{
-    Consistency, Coverage, Edges, Mark, Offset, Point, Progress, Reason, Requirement, Role, Route, Scope,
-    Session,
+    Consistency, Coverage, Edges, Mark, Offset, Point, Progress, Reason, Role, Route, Scope,
 };
 use redis::Value;
 use tokio::sync::Semaphore;
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
-use self::{barrier::Barrier, choose::Choice};
-pub(crate) use self::{counters::Counters, service::RouteService, unmet::Unmet};
+use self::{admit::Read, barrier::Barrier, choose::Choice};
+pub(crate) use self::{
+    counters::Counters, own::Own, pool::BlockingPool, service::RouteService, unmet::Unmet,
+};
 use crate::{
     command::{Class, Command, CommandTable, Unit},
     error::{Error, ErrorKind},
@@ -88,21 +92,13 @@ pub(crate) struct Router {
     pub(crate) table: CommandTable,
     pub(crate) counters: Counters,
     pub(crate) permits: Semaphore,
+    /// Connections of callers' own that may still be opened.
+    pub(crate) dedicated: Arc<Semaphore>,
+    pub(crate) blocking: BlockingPool,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) unmet: Unmet,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
-}
-
-/// A read on its way.
-struct Read<'a> {
-    command: &'a Command,
-    session: Option<&'a Session>,
-    level: Consistency,
-    /// What the session depends on.
-    requirement: Requirement,
-    /// What a replica must cover, where that is more: a bound on staleness.
-    at_replicas: Option<Requirement>,
 }
 
 impl Router {
@@ -121,52 +117,41 @@ impl Router {
     pub(crate) fn may_write(&self, command: &Command) -> bool {
         matches!(
             self.table.classify(&command.packed, command.unit),
-            Ok(Class::Write)
+            Ok(Class::Write | Class::Blocking)
         )
     }
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
         let class = self.table.classify(&command.packed, command.unit)?;
+        if class == Class::Blocking {
+            return self.blocking(command).await;
+        }
         let _in_flight = self.counters.count_in_flight();
         // The client's bound on what is in flight: callers queue here, in order.
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
-        let (span, outcome) = if class == Class::Write {
-            let span = tracing::trace_span!("write", scope = %self.scope, route = Empty, reason = Empty, error = Empty);
-            let outcome = self.write(command).instrument(span.clone()).await;
-            (span, outcome)
+        let span = self.span(class == Class::Write);
+        let outcome = if class == Class::Write {
+            self.write(command).instrument(span.clone()).await
         } else {
-            let span = tracing::trace_span!("read", scope = %self.scope, route = Empty, reason = Empty, error = Empty);
-            let outcome = self.read(command, class).instrument(span.clone()).await;
-            (span, outcome)
+            self.read(command, class).instrument(span.clone()).await
         };
-        let outcome = outcome.and_then(|mut reply| match reply.value {
-            Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
-            // The connection gives one reply as it is, and a pipeline's is an array also then.
-            value if command.unit == Unit::Pipeline && command.replies == 1 => {
-                reply.value = Value::Array(vec![value]);
-                Ok(reply)
-            }
-            value => {
-                reply.value = value;
-                Ok(reply)
-            }
-        });
-        if !span.is_disabled() {
-            match &outcome {
-                Ok(reply) => {
-                    span.record("route", reply.route.as_str());
-                    span.record("reason", reply.reason.as_str());
-                }
-                // The kind alone: a server's error can repeat what it was sent.
-                Err(error) => drop(span.record("error", tracing::field::debug(error.kind()))),
-            }
-        }
+        let outcome = outcome.and_then(|reply| finished(reply, command));
+        record(&span, &outcome);
         outcome
+    }
+
+    fn span(&self, write: bool) -> Span {
+        if write {
+            tracing::trace_span!("write", scope = %self.scope, route = Empty, reason = Empty, error = Empty)
+        } else {
+            tracing::trace_span!("read", scope = %self.scope, route = Empty, reason = Empty, error = Empty)
+        }
     }
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.primary.connection()?;
+        let read = self.snapshot(command);
         let (proof, writer) = match &command.session {
             Some(session) => (ProofWanted::Trailing, Some((session, &self.scope))),
             None => (ProofWanted::Nothing, None),
@@ -193,52 +178,32 @@ impl Router {
             self.counters.count_lost_write();
         }
         let answer = outcome?;
+        let reads = || {
+            let looks = self.table.look(&command.packed, command.unit);
+            looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
+        };
+        let reason = self.admit_write(&read, &answer, reads)?;
+        Ok(self.written(answer.value, reason))
+    }
+
+    fn written(&self, value: Value, reason: Reason) -> Reply {
         self.counters.count_write();
-        Ok(Reply {
-            value: answer.value,
+        Reply {
+            value,
             route: Route::Primary,
-            reason: Reason::Command,
-        })
+            reason,
+        }
     }
 
     async fn read(&self, command: &Command, class: Class) -> Result<Reply, Error> {
-        let session = command.session.as_ref();
-        let level = command
-            .level
-            .or_else(|| session.and_then(Session::level))
-            .unwrap_or(self.level);
-        let mut read = Read {
-            command,
-            session,
-            level,
-            requirement: Requirement::default(),
-            at_replicas: None,
-        };
-        let mut waived = None;
-        if let Some(session) = session {
-            read.requirement = session.requirement(&self.scope, level);
-            // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
-            for _ in 0..3 {
-                if !read.requirement.needs_barrier() {
-                    break;
-                }
-                self.settle_doubt(session, &read.requirement).await?;
-                read.requirement = session.requirement(&self.scope, level);
-            }
-            if read.requirement.in_doubt() {
-                self.settle_overdue(session, &mut read).await?;
-            }
-            if !read.requirement.is_empty() {
-                waived = self.waive(session, &mut read.requirement);
-            }
-        }
+        let mut read = self.prepare(command).await?;
         let mut reply = if class == Class::Cursor {
             self.read_primary(&read, Reason::Command).await
-        } else if level == Consistency::Primary {
+        } else if read.level == Consistency::Primary {
             self.read_primary(&read, Reason::Level).await
         } else if read.requirement.in_doubt() {
             self.read_primary(&read, Reason::InDoubt).await
-        } else if let Consistency::BoundedStaleness(bound) = level {
+        } else if let Consistency::BoundedStaleness(bound) = read.level {
             match self.no_older_than(bound).await? {
                 Some(point) => {
                     read.at_replicas = Some(read.requirement.clone().and(point));
@@ -249,14 +214,18 @@ impl Router {
         } else {
             self.read_anywhere(&read).await
         }?;
-        if let Some(reason) = waived {
+        self.count(&read, &mut reply);
+        Ok(reply)
+    }
+
+    fn count(&self, read: &Read<'_>, reply: &mut Reply) {
+        if let Some(reason) = read.waived {
             reply.reason = reason;
         }
         self.counters.count_read(reply.route, reply.reason);
-        if let Some(session) = session {
+        if let Some(session) = read.session {
             session.record_route(reply.route);
         }
-        Ok(reply)
     }
 
     /// What a replica must have applied, so that its reply shows all that the primary had applied at some
@@ -280,30 +249,6 @@ impl Router {
             history: progress.history,
             offset: Offset::at(progress.applied),
         }))
-    }
-
-    /// Replaces "it is not known what this session depends on" by where the primary is now.
-    async fn settle_doubt(&self, session: &Session, requirement: &Requirement) -> Result<(), Error> {
-        let progress = self.barrier.join(&self.primary).await?;
-        self.counters.count_barrier();
-        session.settle_doubt(requirement, &self.mark(&progress));
-        Ok(())
-    }
-
-    /// Settles writes of unknown place that a token told of, once they are so old that none can still
-    /// happen: the grace time of lost connections, and as much again for clocks that differ.
-    async fn settle_overdue(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Some(since) = read.requirement.in_doubt_since() else {
-            session.date_doubt(&self.scope, now.as_secs());
-            return Ok(());
-        };
-        if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
-            let progress = self.barrier.join(&self.primary).await?;
-            session.settle_overdue(&read.requirement, &self.mark(&progress));
-            read.requirement = session.requirement(&self.scope, read.level);
-        }
-        Ok(())
     }
 
     fn mark(&self, progress: &Progress) -> Mark {
@@ -358,6 +303,7 @@ impl Router {
                 }
                 Tried::Behind => {}
                 Tried::Failed => failed = Some(node),
+                Tried::Lacks => break Reason::Command,
             }
         };
         self.counters.count_fallback(fallback);
@@ -377,9 +323,13 @@ impl Router {
                 return Tried::Failed;
             }
         };
-        if can_not_answer(&answer.value) {
-            node.suspend(SUSPENSION);
-            return Tried::Failed;
+        match refusal(&answer.value, read.command) {
+            Some(Refusal::Now) => {
+                node.suspend(SUSPENSION);
+                return Tried::Failed;
+            }
+            Some(Refusal::Replica) => return Tried::Lacks,
+            None => {}
         }
         if proof == ProofWanted::Nothing {
             return Tried::Admitted(answer.value);
@@ -401,51 +351,24 @@ impl Router {
     }
 
     /// A read that goes to the primary, which proves as well (invariant 1).
-    async fn read_primary(&self, read: &Read<'_>, mut reason: Reason) -> Result<Reply, Error> {
-        let proof = if read.level == Consistency::Eventual
-            || (read.requirement.is_empty() && read.level == Consistency::ReadYourWrites)
-        {
-            ProofWanted::Nothing
-        } else {
-            ProofWanted::Trailing
-        };
+    async fn read_primary(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
+        let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
         for _ in 0..2 {
             let connection = self.primary.connection()?;
             let answer = self.ask(&connection, read.command, proof).await?;
-            if proof == ProofWanted::Nothing || !self.check_proofs {
-                return Ok(Reply {
-                    value: answer.value,
-                    route: Route::Primary,
-                    reason,
-                });
-            }
-            let Proof::Between(progress, _) = answer.proof else {
-                continue;
+            let reason = match answer.proof {
+                _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
+                Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
+                Proof::None => continue,
             };
-            let coverage = self.coverage(&read.requirement, &progress);
-            if coverage != Coverage::Covered {
-                reason = self.unmet(read, coverage, &progress)?;
-            }
-            if let Some(session) = read.session {
-                session.proven_by_primary(&self.scope, &read.requirement, &progress, &self.edges());
-                if read.is_remembered(self.level) {
-                    session.add_read(&self.mark(&progress));
-                }
-            }
             return Ok(Reply {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
             });
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "{} does not prove to be the primary: it was demoted, replaced or restarted; check the topology",
-                self.primary.address
-            ),
-        ))
+        Err(self.unproven())
     }
 
     async fn ask(
@@ -463,29 +386,6 @@ impl Router {
         };
         connection.send(&request)?.answer.await.map_err(|_| closed())?
     }
-
-    fn coverage(&self, requirement: &Requirement, progress: &Progress) -> Coverage {
-        // Nearly always the histories are equal, and no edge is looked at.
-        let known = Edges::default();
-        match requirement.coverage(progress, &known) {
-            Coverage::Covered => Coverage::Covered,
-            _ => requirement.coverage(progress, &self.edges()),
-        }
-    }
-}
-
-impl Read<'_> {
-    /// What a replica must cover.
-    fn at_replicas(&self) -> &Requirement {
-        self.at_replicas.as_ref().unwrap_or(&self.requirement)
-    }
-
-    /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
-    /// session or client that is.
-    fn is_remembered(&self, client: Consistency) -> bool {
-        let usual = self.session.and_then(Session::level).unwrap_or(client);
-        [self.level, usual].contains(&Consistency::Monotonic)
-    }
 }
 
 /// What came of asking a replica.
@@ -494,32 +394,75 @@ enum Tried {
     /// Its proof did not cover the requirement, or was void.
     Behind,
     Failed,
+    /// A replica can't answer this one, and perhaps the primary can.
+    Lacks,
 }
 
-/// True for error replies by which a node says that another one should be asked.
-fn can_not_answer(value: &Value) -> bool {
-    let elsewhere = |value: &Value| {
+/// Why a replica did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Refusal {
+    /// It lacks a script or a function that the primary may have, or the command is no read after all.
+    Replica,
+    /// It can answer nothing for now.
+    Now,
+}
+
+/// Error replies by which a node says that another one should be asked.
+fn refusal(value: &Value, command: &Command) -> Option<Refusal> {
+    let of = |value: &Value| {
         let Value::ServerError(error) = value else {
-            return false;
+            return None;
         };
-        matches!(
-            error.code(),
-            "LOADING"
-                | "MASTERDOWN"
-                | "READONLY"
-                | "NOSCRIPT"
-                | "BUSY"
-                | "CLUSTERDOWN"
-                | "MOVED"
-                | "ASK"
-                | "TRYAGAIN"
-                | "REDIRECT"
-                | "UNBLOCKED"
-        )
+        match error.code() {
+            "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" | "REDIRECT"
+            | "UNBLOCKED" => Some(Refusal::Now),
+            "NOSCRIPT" | "READONLY" => Some(Refusal::Replica),
+            // FCALL_RO's has no code of its own.
+            "ERR"
+                if error
+                    .details()
+                    .is_some_and(|details| details.starts_with("Function not found")) =>
+            {
+                Some(Refusal::Replica)
+            }
+            _ => None,
+        }
     };
-    match value {
-        Value::Array(values) => values.iter().any(elsewhere),
-        value => elsewhere(value),
+    match (value, command.unit) {
+        (Value::Array(replies), unit) if command.replies > 1 => {
+            let executed = match replies.last() {
+                Some(Value::Array(executed)) if unit == Unit::Transaction => executed.as_slice(),
+                _ => &[],
+            };
+            replies.iter().chain(executed).filter_map(of).max()
+        }
+        (value, _) => of(value),
+    }
+}
+
+/// What the caller gets. An error reply to a single command is an error; in a pipeline it is one reply of
+/// several.
+fn finished(mut reply: Reply, command: &Command) -> Result<Reply, Error> {
+    reply.value = match reply.value {
+        Value::ServerError(error) if command.unit == Unit::Single => return Err(Error::reply(error)),
+        // The connection gives one reply as it is, and a pipeline's is an array also then.
+        value if command.unit == Unit::Pipeline && command.replies == 1 => Value::Array(vec![value]),
+        value => value,
+    };
+    Ok(reply)
+}
+
+fn record(span: &Span, outcome: &Result<Reply, Error>) {
+    if span.is_disabled() {
+        return;
+    }
+    match outcome {
+        Ok(reply) => {
+            span.record("route", reply.route.as_str());
+            span.record("reason", reply.reason.as_str());
+        }
+        // The kind alone: a server's error can repeat what it was sent.
+        Err(error) => drop(span.record("error", tracing::field::debug(error.kind()))),
     }
 }
 

@@ -1,0 +1,97 @@
+//! One node, without the guarantee.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
+
+use crate::{
+    client::Client,
+    command::{Class, Command, Unit},
+    error::{Error, ErrorKind},
+    node::{Node, ProofWanted, Request},
+    redis_rs,
+    route::closed,
+};
+
+/// One node, whichever role it has: for `INFO`, `CONFIG`, `SLOWLOG`, a look at what a replica holds.
+///
+/// **No session, no proof**: replies may be older than anything that a session has seen, and writes
+/// leave no mark. Commands travel on the connection that the client has to the node anyway, so those
+/// that block it or change its state are refused.
+#[derive(Clone, Debug)]
+pub struct NodeConnection {
+    client: Client,
+    node: Arc<Node>,
+}
+
+impl NodeConnection {
+    pub(crate) fn new(client: Client, node: Arc<Node>) -> Self {
+        Self { client, node }
+    }
+
+    /// Where the node is: `host:port`, or a path.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.node.address.to_string()
+    }
+
+    /// Carries out a command at this node. A session and a level that it was given mean nothing here.
+    ///
+    /// # Errors
+    ///
+    /// An error reply of the server, or why there is no reply: see [`ErrorKind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the connection and everybody else's replies as they are. A write may
+    /// still happen.
+    pub async fn call(&self, command: impl Into<Command>) -> Result<Value, Error> {
+        let command = command.into();
+        let router = self.client.router();
+        let class = router.table.classify(&command.packed, command.unit)?;
+        if class == Class::Blocking {
+            let message = format!("{} blocks, and a node's connection is shared", command.name());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let _permit = router.permits.acquire().await.map_err(|_| closed())?;
+        let request = Request {
+            packed: &command.packed,
+            replies: command.replies,
+            proof: ProofWanted::Nothing,
+            may_write: class == Class::Write,
+            writer: None,
+        };
+        let sent = self.node.connection()?.send(&request)?;
+        match sent.answer.await.map_err(|_| closed())??.value {
+            Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
+            // A pipeline's replies are an array, also when there is one.
+            value if command.unit == Unit::Pipeline && command.replies == 1 => Ok(Value::Array(vec![value])),
+            value => Ok(value),
+        }
+    }
+}
+
+impl ConnectionLike for NodeConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move { redis_rs::value_of(cmd, self.call(cmd).await) })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            if let Some(outcome) = redis_rs::of_nothing(pipeline) {
+                return outcome;
+            }
+            let value = self.call(pipeline).await?;
+            redis_rs::values_of(pipeline, value, offset, count).await
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        self.node.address.database
+    }
+}

@@ -1,0 +1,209 @@
+//! Admission: what a reply must cover, and whether the primary's proof does.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Session};
+
+use super::Router;
+use crate::{
+    command::Command,
+    error::{Error, ErrorKind},
+    node::{Answer, Proof, ProofWanted},
+};
+
+/// A read on its way.
+pub(super) struct Read<'a> {
+    pub(super) command: &'a Command,
+    pub(super) session: Option<&'a Session>,
+    pub(super) level: Consistency,
+    /// What the session depends on.
+    pub(super) requirement: Requirement,
+    /// What a replica must cover, where that is more: a bound on staleness.
+    pub(super) at_replicas: Option<Requirement>,
+    /// Why the requirement is less than what the session depends on, if it is.
+    pub(super) waived: Option<Reason>,
+}
+
+impl Router {
+    /// What the reply to a command must cover, as far as that is known.
+    pub(super) fn snapshot<'a>(&self, command: &'a Command) -> Read<'a> {
+        let session = command.session.as_ref();
+        let level = command
+            .level
+            .or_else(|| session.and_then(Session::level))
+            .unwrap_or(self.level);
+        let requirement = session.map(|session| session.requirement(&self.scope, level));
+        Read {
+            command,
+            session,
+            level,
+            requirement: requirement.unwrap_or_default(),
+            at_replicas: None,
+            waived: None,
+        }
+    }
+
+    /// What the reply to a read must cover. What is not known is settled first.
+    pub(super) async fn prepare<'a>(&self, command: &'a Command) -> Result<Read<'a>, Error> {
+        let mut read = self.snapshot(command);
+        let Some(session) = read.session else {
+            return Ok(read);
+        };
+        // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
+        for _ in 0..3 {
+            if !read.requirement.needs_barrier() {
+                break;
+            }
+            self.settle_doubt(session, &read.requirement).await?;
+            read.requirement = session.requirement(&self.scope, read.level);
+        }
+        if read.requirement.in_doubt() {
+            self.settle_overdue(session, &mut read).await?;
+        }
+        if !read.requirement.is_empty() {
+            read.waived = self.waive(session, &mut read.requirement);
+        }
+        Ok(read)
+    }
+
+    /// Replaces "it is not known what this session depends on" by where the primary is now.
+    async fn settle_doubt(&self, session: &Session, requirement: &Requirement) -> Result<(), Error> {
+        let progress = self.barrier.join(&self.primary).await?;
+        self.counters.count_barrier();
+        session.settle_doubt(requirement, &self.mark(&progress));
+        Ok(())
+    }
+
+    /// Settles writes of unknown place that a token told of, once they are so old that none can still
+    /// happen: the grace time of lost connections, and as much again for clocks that differ.
+    async fn settle_overdue(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Some(since) = read.requirement.in_doubt_since() else {
+            session.date_doubt(&self.scope, now.as_secs());
+            return Ok(());
+        };
+        if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
+            let progress = self.barrier.join(&self.primary).await?;
+            session.settle_overdue(&read.requirement, &self.mark(&progress));
+            read.requirement = session.requirement(&self.scope, read.level);
+        }
+        Ok(())
+    }
+
+    pub(super) fn unproven(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{} does not prove to be the primary: it was demoted, replaced or restarted; check the topology",
+                self.primary.address
+            ),
+        )
+    }
+
+    /// Compares what the primary proves with what the read must cover, and tells the session.
+    ///
+    /// # Errors
+    ///
+    /// When it does not cover it, and the policy is to fail.
+    pub(super) fn admit(
+        &self,
+        read: &Read<'_>,
+        progress: &Progress,
+        reason: Reason,
+    ) -> Result<Reason, Error> {
+        let coverage = self.coverage(&read.requirement, progress);
+        let reason = if coverage == Coverage::Covered {
+            reason
+        } else {
+            self.unmet(read, coverage, progress)?
+        };
+        if let Some(session) = read.session {
+            session.proven_by_primary(&self.scope, &read.requirement, progress, &self.edges());
+            if read.is_remembered(self.level) {
+                session.add_read(&self.mark(progress));
+            }
+        }
+        Ok(reason)
+    }
+
+    /// Judges the reply to a unit that has written. What falls short of the requirement is counted and
+    /// visible; it is given out all the same, unless there are replies to reads in it, and the policy is
+    /// to fail those.
+    pub(super) fn admit_write(
+        &self,
+        read: &Read<'_>,
+        answer: &Answer,
+        reads: impl FnOnce() -> bool,
+    ) -> Result<Reason, Error> {
+        if read.level == Consistency::Eventual
+            || read.requirement.is_empty()
+            || read.requirement.needs_barrier()
+            || !self.check_proofs
+        {
+            return Ok(Reason::Command);
+        }
+        let outcome = match answer.proof {
+            Proof::Between(progress, _)
+                if self.coverage(&read.requirement, &progress) == Coverage::Covered =>
+            {
+                return Ok(Reason::Command);
+            }
+            Proof::Between(progress, _) => self.admit(read, &progress, Reason::Command),
+            Proof::None => Err(self.unproven()),
+        };
+        outcome.or_else(|error| match error.kind() {
+            _ if reads() => Err(carried_out(error)),
+            ErrorKind::PossiblyLost => Ok(Reason::PossiblyLost),
+            ErrorKind::UnknownHistory => Ok(Reason::UnknownHistory),
+            _ => Ok(Reason::Command),
+        })
+    }
+
+    pub(super) fn coverage(&self, requirement: &Requirement, progress: &Progress) -> Coverage {
+        // Nearly always the histories are equal, and no edge is looked at.
+        let known = Edges::default();
+        match requirement.coverage(progress, &known) {
+            Coverage::Covered => Coverage::Covered,
+            _ => requirement.coverage(progress, &self.edges()),
+        }
+    }
+}
+
+impl Read<'_> {
+    /// The proof that this read needs of the primary.
+    pub(super) fn primarys_proof(&self) -> ProofWanted {
+        if self.level == Consistency::Eventual
+            || (self.requirement.is_empty() && self.level == Consistency::ReadYourWrites)
+        {
+            ProofWanted::Nothing
+        } else {
+            ProofWanted::Trailing
+        }
+    }
+
+    /// What a replica must cover.
+    pub(super) fn at_replicas(&self) -> &Requirement {
+        self.at_replicas.as_ref().unwrap_or(&self.requirement)
+    }
+
+    /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
+    /// session or client that is.
+    fn is_remembered(&self, client: Consistency) -> bool {
+        let usual = self.session.and_then(Session::level).unwrap_or(client);
+        [self.level, usual].contains(&Consistency::Monotonic)
+    }
+}
+
+/// What the commands did has happened, whatever their replies are worth.
+fn carried_out(error: Error) -> Error {
+    let kind = match error.kind() {
+        // Nobody may take this for "nothing was sent".
+        ErrorKind::Unavailable => ErrorKind::InDoubt,
+        kind => kind,
+    };
+    Error::new(
+        kind,
+        "the commands were sent and answered, but what they read can't be given out",
+    )
+    .with_source(error)
+}
