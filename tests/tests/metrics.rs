@@ -186,7 +186,7 @@ async fn every_documented_metric_is_recorded_and_no_other() {
         offset: Offset::at(1 << 50),
     });
     let _ = hasty.call(get("k", &beyond)).await.unwrap();
-    let _ = client
+    let _ = hasty
         .call(get("k", &Session::resume(Marks::in_doubt())))
         .await
         .unwrap();
@@ -204,6 +204,7 @@ async fn every_documented_metric_is_recorded_and_no_other() {
 
     // A caller that goes away, and a connection that is lost, under writes.
     for cut in [false, true] {
+        until("nothing is in flight", || client.status().primary.in_flight == 0).await;
         topology.primary().pause().unwrap();
         let (writer, session) = (client.clone(), Session::new());
         let write = tokio::spawn(async move {
