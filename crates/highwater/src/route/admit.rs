@@ -49,6 +49,18 @@ impl Router {
         let Some(session) = read.session else {
             return Ok(read);
         };
+        if read.requirement.in_doubt() {
+            // Rare, so it does not make the other reads' futures larger.
+            Box::pin(self.resolve_doubt(session, &mut read)).await?;
+        }
+        if !read.requirement.is_empty() {
+            read.waived = self.waive(session, &mut read.requirement);
+        }
+        Ok(read)
+    }
+
+    /// Settles what the session is in doubt about, as far as a sample of the primary can.
+    async fn resolve_doubt(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
         // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
         for _ in 0..3 {
             if !read.requirement.needs_barrier() {
@@ -58,12 +70,9 @@ impl Router {
             read.requirement = session.requirement(&self.scope, read.level);
         }
         if read.requirement.in_doubt() {
-            self.settle_overdue(session, &mut read).await?;
+            self.settle_overdue(session, read).await?;
         }
-        if !read.requirement.is_empty() {
-            read.waived = self.waive(session, &mut read.requirement);
-        }
-        Ok(read)
+        Ok(())
     }
 
     /// Replaces "it is not known what this session depends on" by where the primary is now.

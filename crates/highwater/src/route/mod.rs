@@ -125,20 +125,31 @@ impl Router {
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
         let class = self.table.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
-            return self.blocking(command).await;
+            return Box::pin(self.blocking(command)).await;
         }
         let _in_flight = self.counters.count_in_flight();
         // The client's bound on what is in flight: callers queue here, in order.
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
         let span = self.span(class == Class::Write);
-        let outcome = if class == Class::Write {
-            self.write(command).instrument(span.clone()).await
+        let outcome = if span.is_disabled() {
+            self.carry_out(command, class).await
         } else {
-            self.read(command, class).instrument(span.clone()).await
+            // Boxed, so that those who don't trace pay nothing for it.
+            Box::pin(self.carry_out(command, class))
+                .instrument(span.clone())
+                .await
         };
         let outcome = outcome.and_then(|reply| finished(reply, command));
         record(&span, &outcome);
         outcome
+    }
+
+    async fn carry_out(&self, command: &Command, class: Class) -> Result<Reply, Error> {
+        if class == Class::Write {
+            self.write(command).await
+        } else {
+            self.read(command, class).await
+        }
     }
 
     fn span(&self, write: bool) -> Span {
@@ -197,22 +208,21 @@ impl Router {
 
     async fn read(&self, command: &Command, class: Class) -> Result<Reply, Error> {
         let mut read = self.prepare(command).await?;
-        let mut reply = if class == Class::Cursor {
-            self.read_primary(&read, Reason::Command).await
-        } else if read.level == Consistency::Primary {
-            self.read_primary(&read, Reason::Level).await
-        } else if read.requirement.in_doubt() {
-            self.read_primary(&read, Reason::InDoubt).await
-        } else if let Consistency::BoundedStaleness(bound) = read.level {
-            match self.no_older_than(bound).await? {
-                Some(point) => {
-                    read.at_replicas = Some(read.requirement.clone().and(point));
-                    self.read_anywhere(&read).await
-                }
-                None => self.read_primary(&read, Reason::Level).await,
+        let mut at_primary = match read.level {
+            _ if class == Class::Cursor => Some(Reason::Command),
+            Consistency::Primary => Some(Reason::Level),
+            _ if read.requirement.in_doubt() => Some(Reason::InDoubt),
+            _ => None,
+        };
+        if let (Consistency::BoundedStaleness(bound), None) = (read.level, at_primary) {
+            match Box::pin(self.no_older_than(bound)).await? {
+                Some(point) => read.at_replicas = Some(read.requirement.clone().and(point)),
+                None => at_primary = Some(Reason::Level),
             }
-        } else {
-            self.read_anywhere(&read).await
+        }
+        let mut reply = match at_primary {
+            Some(reason) => self.read_primary(&read, reason).await,
+            None => self.read_anywhere(&read).await,
         }?;
         self.count(&read, &mut reply);
         Ok(reply)
