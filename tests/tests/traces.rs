@@ -100,7 +100,7 @@ async fn no_key_and_no_value_is_told_at_any_level() {
         ),
         (redis::cmd("WATCH").arg(KEY).clone(), ErrorKind::Unsupported),
         (
-            redis::cmd("BLPOP").arg(KEY).arg(0).clone(),
+            redis::cmd("WAIT").arg(KEY).arg(VALUE).clone(),
             ErrorKind::Unsupported,
         ),
     ] {
