@@ -10,6 +10,7 @@ use redis::RedisError;
 /// | --- | --- | --- |
 /// | [`Config`](Self::Config), [`Unsupported`](Self::Unsupported) | no | no: correct it |
 /// | [`Unavailable`](Self::Unavailable), [`Overloaded`](Self::Overloaded) | no | yes, after a pause |
+/// | [`Closed`](Self::Closed) | no | not with this client |
 /// | [`Disconnected`](Self::Disconnected), [`Timeout`](Self::Timeout) | a read, so no matter | yes |
 /// | [`InDoubt`](Self::InDoubt) | perhaps, or it still may | only if that does no harm |
 /// | [`PossiblyLost`](Self::PossiblyLost), [`UnknownHistory`](Self::UnknownHistory) | a read, refused by policy | see there |
@@ -44,6 +45,8 @@ pub enum ErrorKind {
     /// the read. If the data were dropped on purpose, begin a new session; otherwise look which server is
     /// the primary.
     UnknownHistory,
+    /// The client has been shut down. What is refused with this did not happen: make another client.
+    Closed,
     /// The command is not possible on a shared connection: use one of your own.
     Unsupported,
     /// The server answered with an error: [`Error::server_error`] has it.
@@ -59,7 +62,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::Unavailable,
         Self::Overloaded,
@@ -68,6 +71,7 @@ impl ErrorKind {
         Self::InDoubt,
         Self::PossiblyLost,
         Self::UnknownHistory,
+        Self::Closed,
         Self::Unsupported,
         Self::Server,
         Self::Protocol,
@@ -90,6 +94,7 @@ impl ErrorKind {
             Self::UnknownHistory => {
                 "begin a new session if the data were dropped on purpose, or look which server is the primary"
             }
+            Self::Closed => "it did not happen: make another client, if this process is to go on",
             Self::Unsupported => "use a connection of your own for it",
             Self::Server => "see what the server says",
             Self::Protocol => {

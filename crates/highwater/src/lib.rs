@@ -30,6 +30,7 @@
 mod builder;
 mod client;
 mod command;
+pub mod defaults;
 mod error;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
@@ -42,6 +43,8 @@ mod observe;
 mod route;
 mod session_connection;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use highwater_core::{
     Consistency, Continuity, Coverage, Edges, History, KeyError, MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks,
@@ -51,15 +54,15 @@ pub use highwater_core::{
 
 #[cfg(feature = "metrics")]
 pub use self::observe::{METRICS, Metric, MetricKind};
+#[cfg(feature = "tls")]
+pub use self::tls::TlsOptions;
 pub use self::{
-    builder::{
-        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT,
-        DEFAULT_RESPONSE_TIMEOUT,
-    },
+    builder::ClientBuilder,
     client::Client,
     command::{Class, Command},
     error::{Error, ErrorKind},
     layers::CommandService,
+    node::{MINIMAL_ACL, NodeAddress},
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,
     status::{NodeStatus, Status},

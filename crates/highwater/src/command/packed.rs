@@ -19,6 +19,15 @@ impl<'a> Commands<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Each command as it is encoded.
+    pub(super) fn encoded(mut self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::from_fn(move || {
+            let before = self.0;
+            self.next()?;
+            before.get(..before.len() - self.0.len())
+        })
+    }
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -83,5 +92,7 @@ mod tests {
             vec![b"EXEC"],
         ];
         assert_eq!(seen, expected);
+        let encoded: Vec<_> = Commands::new(&packed).encoded().collect();
+        assert_eq!((encoded.len(), encoded.concat()), (4, packed));
     }
 }

@@ -8,13 +8,16 @@ mod service;
 mod unmet;
 
 use std::{
-    sync::{Arc, PoisonError, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use highwater_core::{
-    Consistency, Coverage, Edges, Mark, Offset, Point, Progress, Reason, Requirement, Role, Route, Scope,
-    Session,
+    Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Requirement, Role, Route,
+    Scope, Session,
 };
 use redis::Value;
 use tokio::sync::Semaphore;
@@ -24,19 +27,14 @@ pub use self::counters::{Anomalies, ReadCount};
 use self::{barrier::Barrier, choose::Choice};
 pub(crate) use self::{counters::Counters, service::RouteService, unmet::Unmet};
 use crate::{
-    command::{Class, Command, CommandTable, Unit},
+    command::{Class, Command, CommandTable, Unit, commands},
+    defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
-    node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, in_doubt},
+    node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, each_alone, in_doubt},
 };
 
-/// How often one read is sent to replicas before the primary is asked.
-const REPLICA_ATTEMPTS: usize = 2;
-/// How long a replica that said that it can't answer now (`LOADING`, `MASTERDOWN`, …) is passed over.
-const SUSPENSION: Duration = Duration::from_millis(100);
-/// The oldest that a hint may be before a read that passes the replica over asks for a new one.
-const HINT_AGE: Duration = Duration::from_millis(20);
 /// Bounds of staleness below this are served by the primary: samples of it are not taken so often.
-const LEAST_BOUND: Duration = barrier::PACE;
+const LEAST_BOUND: Duration = BARRIER_PACE;
 
 /// A reply, and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +82,10 @@ pub(crate) struct Router {
     pub(crate) on_unknown_history: Policy,
     pub(crate) primary: Arc<Node>,
     pub(crate) replicas: Vec<Arc<Node>>,
+    /// Some of them are in the zone that is preferred.
+    pub(crate) prefers_zone: bool,
     pub(crate) knowledge: Arc<Knowledge>,
+    /// Serves until the primary has been asked for its own.
     pub(crate) table: CommandTable,
     pub(crate) counters: Counters,
     pub(crate) permits: Semaphore,
@@ -92,6 +93,9 @@ pub(crate) struct Router {
     pub(crate) unmet: Unmet,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
+    /// False: by explicit choice nothing is proven, and everything goes to the primary.
+    pub(crate) proofs: bool,
+    pub(crate) closing: AtomicBool,
 }
 
 /// A read on its way.
@@ -110,6 +114,11 @@ impl Router {
         Arc::default()
     }
 
+    /// The primary and the replicas.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        std::iter::once(&self.primary).chain(&self.replicas)
+    }
+
     fn edges(&self) -> RwLockReadGuard<'_, Edges> {
         self.knowledge
             .edges
@@ -119,15 +128,21 @@ impl Router {
 
     /// True when the command may write. One that is refused does not.
     pub(crate) fn may_write(&self, command: &Command) -> bool {
-        matches!(
-            self.table.classify(&command.packed, command.unit),
-            Ok(Class::Write)
-        )
+        let table = self.knowledge.table.get().unwrap_or(&self.table);
+        matches!(table.classify(&command.packed, command.unit), Ok(Class::Write))
     }
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
-        let class = self.table.classify(&command.packed, command.unit)?;
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        let table = match self.knowledge.table.get() {
+            Some(table) => table,
+            // Boxed, as below: what is rare is not to make every call's future larger.
+            None => Box::pin(self.first_table()).await,
+        };
+        let class = table.classify(&command.packed, command.unit)?;
         let _in_flight = self.counters.count_in_flight();
         // The client's bound on what is in flight: callers queue here, in order.
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
@@ -165,9 +180,23 @@ impl Router {
         outcome
     }
 
+    /// The table of commands, for the first callers of a client that has not connected yet: they wait for
+    /// the first attempt to.
+    async fn first_table(&self) -> &CommandTable {
+        // What came of it, they will see.
+        let _ = self.primary.first_attempt().await;
+        self.knowledge.table.get().unwrap_or(&self.table)
+    }
+
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.primary.connection()?;
         let (proof, writer) = match &command.session {
+            Some(session) if !self.proofs => {
+                // Nobody will know where this write is. Who reads under the session's token elsewhere, and
+                // does prove, has to ask the primary first.
+                session.merge(&Marks::in_doubt());
+                (ProofWanted::Nothing, None)
+            }
             Some(session) => (ProofWanted::Trailing, Some((session, &self.scope))),
             None => (ProofWanted::Nothing, None),
         };
@@ -215,7 +244,9 @@ impl Router {
             at_replicas: None,
         };
         let mut waived = None;
-        if let Some(session) = session {
+        if let Some(session) = session
+            && self.proofs
+        {
             read.requirement = session.requirement(&self.scope, level);
             // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
             for _ in 0..3 {
@@ -232,7 +263,9 @@ impl Router {
                 waived = self.waive(session, &mut read.requirement);
             }
         }
-        let mut reply = if class == Class::Cursor {
+        let mut reply = if !self.proofs {
+            self.read_primary(&read, Reason::PrimaryOnly).await
+        } else if class == Class::Cursor {
             self.read_primary(&read, Reason::Command).await
         } else if level == Consistency::Primary {
             self.read_primary(&read, Reason::Level).await
@@ -402,7 +435,8 @@ impl Router {
 
     /// A read that goes to the primary, which proves as well (invariant 1).
     async fn read_primary(&self, read: &Read<'_>, mut reason: Reason) -> Result<Reply, Error> {
-        let proof = if read.level == Consistency::Eventual
+        let proof = if !self.proofs
+            || read.level == Consistency::Eventual
             || (read.requirement.is_empty() && read.level == Consistency::ReadYourWrites)
         {
             ProofWanted::Nothing
@@ -461,7 +495,13 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        connection.send(&request)?.answer.await.map_err(|_| closed())?
+        let answer = connection.send(&request)?.answer.await.map_err(|_| closed())??;
+        if answer.proof == Proof::Refused && command.unit == Unit::Pipeline && command.replies > 1 {
+            // One bad command has had all refused: outside of a transaction, it would not have.
+            let each = each_alone(connection, commands(&command.packed), proof);
+            return Box::pin(each).await;
+        }
+        Ok(answer)
     }
 
     fn coverage(&self, requirement: &Requirement, progress: &Progress) -> Coverage {
@@ -524,5 +564,8 @@ fn can_not_answer(value: &Value) -> bool {
 }
 
 pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Disconnected, "the client has been closed")
+    Error::new(
+        ErrorKind::Closed,
+        "the client has been shut down: nothing more can be asked",
+    )
 }
