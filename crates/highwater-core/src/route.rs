@@ -53,11 +53,13 @@ pub enum Reason {
     Level,
     /// The command is no read that a replica may answer.
     Command,
+    /// The client was told to ask only the primary, and to prove nothing.
+    PrimaryOnly,
 }
 
 impl Reason {
     /// All reasons, in the order in which counters list them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Covered,
         Self::NoRequirement,
         Self::Waited,
@@ -68,6 +70,7 @@ impl Reason {
         Self::InDoubt,
         Self::Level,
         Self::Command,
+        Self::PrimaryOnly,
     ];
 
     /// The name in counters and traces.
@@ -84,6 +87,7 @@ impl Reason {
             Self::InDoubt => "in_doubt",
             Self::Level => "level",
             Self::Command => "command",
+            Self::PrimaryOnly => "primary_only",
         }
     }
 }

@@ -43,7 +43,7 @@ pub use info::{InfoReplication, Role};
 pub use mark::{Mark, ReplicationId};
 pub use monitor::{Monitor, MonitorBuilder, Sample, Samples};
 pub use relay::{Direction, Directions, PerDirection, Relay, RelayHandle, RelayStats};
-pub use server::{Server, ServerBuilder, ServerKind};
+pub use server::{Server, ServerBuilder, ServerKind, TlsFiles};
 pub use topology::{Topology, TopologyBuilder};
 pub use wait::{wait_until, wait_until_async};
 pub use workload::{Functions, ReadReply, Subject, Workload};

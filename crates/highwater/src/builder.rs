@@ -1,62 +1,52 @@
-//! The builder of clients, and their defaults.
+//! The builder of clients.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, sync::atomic::AtomicBool, time::Duration};
 
 use highwater_core::{Consistency, Role, Scope};
-use redis::{IntoConnectionInfo, Value};
+use redis::ProtocolVersion;
 use tokio::sync::Semaphore;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "tls")]
+use crate::tls::TlsOptions;
 use crate::{
     client::Client,
     command::{Command, CommandTable},
+    defaults,
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
-    node::{Address, Bounds, Connection, Knowledge, Node, ProofWanted, Request, Settings},
+    node::{Bounds, Knowledge, Node, NodeAddress, Settings},
     route::{BlockingPool, Counters, Policy, Reply, Router, Unmet},
 };
-
-/// How long a read waits for a replica to catch up before the primary is asked.
-pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(10);
-/// How long a connection may take to be made.
-pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a node may be silent while a reply is awaited, before it counts as dead.
-pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a write on a lost connection can still arrive, where `CLIENT KILL` is not allowed.
-pub const DEFAULT_DOUBT_GRACE: Duration = Duration::from_secs(60);
-/// How many requests of a client may be in flight; more wait in line.
-pub const DEFAULT_MAX_IN_FLIGHT: usize = 8192;
-/// How many connections of callers' own ([`Client::dedicated`]) there may be; more callers wait in line.
-pub const DEFAULT_MAX_DEDICATED: usize = 64;
-/// How many commands that block may run at once; more wait in line.
-pub const DEFAULT_MAX_BLOCKING: usize = 16;
-/// How often an idle replica is asked where it is.
-const IDLE_PROBE: Duration = Duration::from_secs(1);
-/// How often an idle primary is: often enough for reads of bounded staleness, from a bound of a second on.
-const PRIMARY_PROBE: Duration = Duration::from_millis(500);
-/// How many bytes may wait to be written on one connection.
-const MAX_BUFFERED: usize = 64 << 20;
 
 /// Builds a [`Client`].
 #[derive(Debug)]
 #[must_use]
 pub struct ClientBuilder {
-    primary: Option<Result<Address, Error>>,
-    replicas: Vec<Result<Address, Error>>,
+    primary: Option<NodeAddress>,
+    /// With their zones.
+    replicas: Vec<(NodeAddress, Option<String>)>,
+    preferred_zone: Option<String>,
+    protocol: Option<ProtocolVersion>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsOptions>,
     scope: Result<Scope, Error>,
     level: Consistency,
     max_wait: Duration,
     connect_timeout: Duration,
     response_timeout: Duration,
     doubt_grace: Duration,
+    shutdown_timeout: Duration,
     max_in_flight: usize,
     max_dedicated: usize,
     max_blocking: usize,
+    connections_per_node: usize,
     client_name: Option<String>,
     on_possibly_lost: Policy,
     on_unknown_history: Policy,
+    proofs: bool,
     check_proofs: bool,
     layers: Layers,
 }
@@ -66,45 +56,95 @@ impl Default for ClientBuilder {
         Self {
             primary: None,
             replicas: Vec::new(),
+            preferred_zone: None,
+            protocol: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             scope: Ok(Scope::default()),
             level: Consistency::default(),
-            max_wait: DEFAULT_MAX_WAIT,
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            response_timeout: DEFAULT_RESPONSE_TIMEOUT,
-            doubt_grace: DEFAULT_DOUBT_GRACE,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-            max_dedicated: DEFAULT_MAX_DEDICATED,
-            max_blocking: DEFAULT_MAX_BLOCKING,
+            max_wait: defaults::MAX_WAIT,
+            connect_timeout: defaults::CONNECT_TIMEOUT,
+            response_timeout: defaults::RESPONSE_TIMEOUT,
+            doubt_grace: defaults::DOUBT_GRACE,
+            shutdown_timeout: defaults::SHUTDOWN_TIMEOUT,
+            max_in_flight: defaults::MAX_IN_FLIGHT,
+            connections_per_node: defaults::CONNECTIONS_PER_NODE,
+            max_dedicated: defaults::MAX_DEDICATED,
+            max_blocking: defaults::MAX_BLOCKING,
             client_name: Some("highwater".to_owned()),
             on_possibly_lost: Policy::default(),
             on_unknown_history: Policy::default(),
+            proofs: true,
             check_proofs: true,
             layers: Layers::default(),
         }
     }
 }
 
-fn address(info: impl IntoConnectionInfo) -> Result<Address, Error> {
-    Address::new(info)
-}
-
 impl ClientBuilder {
-    /// The primary: a URL as redis-rs knows them, `redis://user:password@host:port/database`, or a
-    /// [`ConnectionInfo`](redis::ConnectionInfo).
-    pub fn primary(mut self, url: impl IntoConnectionInfo) -> Self {
-        self.primary = Some(address(url));
+    /// The primary: a URL, or redis-rs's connection info. See [`NodeAddress`].
+    pub fn primary(mut self, address: impl Into<NodeAddress>) -> Self {
+        self.primary = Some(address.into());
         self
     }
 
     /// A replica of the primary. May be given several times.
-    pub fn replica(mut self, url: impl IntoConnectionInfo) -> Self {
-        self.replicas.push(address(url));
+    pub fn replica(mut self, address: impl Into<NodeAddress>) -> Self {
+        self.replicas.push((address.into(), None));
         self
     }
 
     /// Several replicas at once.
-    pub fn replicas(mut self, urls: impl IntoIterator<Item: IntoConnectionInfo>) -> Self {
-        self.replicas.extend(urls.into_iter().map(address));
+    pub fn replicas<A: Into<NodeAddress>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.replicas
+            .extend(addresses.into_iter().map(|address| (address.into(), None)));
+        self
+    }
+
+    /// A replica, and the zone that it is in: whatever name [`prefer_zone`](Self::prefer_zone) knows it by.
+    pub fn replica_in_zone(mut self, address: impl Into<NodeAddress>, zone: impl Into<String>) -> Self {
+        self.replicas.push((address.into(), Some(zone.into())));
+        self
+    }
+
+    /// The zone that this process is in. Of the replicas that have caught up with a read's session, one of
+    /// this zone is asked before any other; where none of it has, the others are asked as ever.
+    pub fn prefer_zone(mut self, zone: impl Into<String>) -> Self {
+        self.preferred_zone = Some(zone.into());
+        self
+    }
+
+    /// How many connections there are to each node. The one with the least in flight is taken, and each
+    /// proves for itself. One is nearly always enough, and fastest, since its callers share their proofs; more
+    /// help when single replies are so large that others wait behind them. Between 1 and
+    /// [`defaults::MAX_CONNECTIONS_PER_NODE`]; default: [`defaults::CONNECTIONS_PER_NODE`].
+    ///
+    /// With more than one, requests that don't wait for each other's replies can be carried out in any order.
+    pub fn connections_per_node(mut self, connections: usize) -> Self {
+        self.connections_per_node = connections;
+        self
+    }
+
+    /// The protocol, for nodes whose URL says nothing of it. Default: RESP3, and RESP2 where a server or
+    /// a proxy does not know that. RESP2 costs a `MULTI` around each read on a replica.
+    pub fn protocol(mut self, protocol: ProtocolVersion) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// What `rediss://` connections trust, and how they present themselves. Default: [`TlsOptions::new`].
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.tls = Some(options);
+        self
+    }
+
+    /// Gives up all proofs, for servers that refuse `INFO`: everything goes to the primary, no replica is
+    /// connected to, and the guarantees are those of a plain client of the primary. [`Client::status`] says so,
+    /// and each read's reason is [`Reason::PrimaryOnly`](crate::Reason::PrimaryOnly). Writes leave doubt
+    /// in their sessions, so that clients elsewhere, which do prove, first ask the primary where it is.
+    pub fn primary_only_without_proofs(mut self) -> Self {
+        self.proofs = false;
         self
     }
 
@@ -124,13 +164,13 @@ impl ClientBuilder {
     }
 
     /// How long a read waits for a replica to catch up before the primary is asked. Zero: not at
-    /// all. Default: [`DEFAULT_MAX_WAIT`].
+    /// all. Default: [`defaults::MAX_WAIT`].
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self
     }
 
-    /// How long a connection may take to be made. Default: [`DEFAULT_CONNECT_TIMEOUT`].
+    /// How long a connection may take to be made. Default: [`defaults::CONNECT_TIMEOUT`].
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -138,7 +178,7 @@ impl ClientBuilder {
 
     /// How long a node may be silent while a reply is awaited, before it counts as dead: its reads
     /// then go elsewhere, and its writes are in doubt. Longer than the slowest command. Default:
-    /// [`DEFAULT_RESPONSE_TIMEOUT`].
+    /// [`defaults::RESPONSE_TIMEOUT`].
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
         self
@@ -146,27 +186,34 @@ impl ClientBuilder {
 
     /// How long a write on a lost connection can still arrive, where the server does not allow
     /// `CLIENT KILL` to be used to make sure that it can't. Until then, sessions that have such a
-    /// write read from the primary. Default: [`DEFAULT_DOUBT_GRACE`].
+    /// write read from the primary. Default: [`defaults::DOUBT_GRACE`].
     pub fn doubt_grace(mut self, grace: Duration) -> Self {
         self.doubt_grace = grace;
         self
     }
 
-    /// How many requests may be in flight; more wait in line. Default: [`DEFAULT_MAX_IN_FLIGHT`].
+    /// How long [`Client::shutdown`] waits for what is in flight, before it cuts the rest off. Default:
+    /// [`defaults::SHUTDOWN_TIMEOUT`].
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How many requests may be in flight; more wait in line. Default: [`defaults::MAX_IN_FLIGHT`].
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
     }
 
     /// How many connections of callers' own ([`Client::dedicated`]) there may be; more callers wait in
-    /// line. Default: [`DEFAULT_MAX_DEDICATED`].
+    /// line. Default: [`defaults::MAX_DEDICATED`].
     pub fn max_dedicated(mut self, connections: usize) -> Self {
         self.max_dedicated = connections;
         self
     }
 
     /// How many commands that block (`BLPOP`, `XREAD BLOCK`, …) may run at once, on connections that are
-    /// kept for them; more wait in line. Default: [`DEFAULT_MAX_BLOCKING`].
+    /// kept for them; more wait in line. Default: [`defaults::MAX_BLOCKING`].
     pub fn max_blocking(mut self, commands: usize) -> Self {
         self.max_blocking = commands;
         self
@@ -250,98 +297,21 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] for a wrong URL, a missing primary, a primary that is a replica, a
-    /// password or a right that is missing; [`ErrorKind::Unavailable`] when the primary can't be
-    /// reached.
+    /// password or a right that is missing ([`MINIMAL_ACL`](crate::MINIMAL_ACL)), certificates that don't fit;
+    /// [`ErrorKind::Unavailable`] when the primary can't be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what has been opened.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Client, Error> {
-        let config = |message: &str| Error::new(ErrorKind::Config, message);
-        let primary = self
-            .primary
-            .ok_or_else(|| config("no primary: give its URL with Client::builder().primary(…)"))??;
-        let replicas = self.replicas.into_iter().collect::<Result<Vec<_>, _>>()?;
-        if replicas
-            .iter()
-            .any(|replica| replica.database != primary.database)
-        {
-            return Err(config("all URLs must name the same database number"));
-        }
-        if self.response_timeout.is_zero() || self.connect_timeout.is_zero() {
-            return Err(config("timeouts must be longer than nothing"));
-        }
-        let scope = self.scope?;
-        let max_in_flight = self.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        let settings = Settings {
-            scope: scope.clone(),
-            client_name: self.client_name,
-            connect_timeout: self.connect_timeout,
-            response_timeout: self.response_timeout,
-            idle_probe: IDLE_PROBE,
-            doubt_grace: self.doubt_grace,
-            bounds: Bounds {
-                // The client lets callers in; a connection books answered ones at the end of a turn
-                // of several reads (`READS_PER_TURN` in the driver), by when their places may have
-                // been taken as often. Beyond that are those whose callers went away.
-                in_flight: max_in_flight.saturating_mul(9).saturating_add(16),
-                buffered: MAX_BUFFERED,
-            },
-        };
-        let knowledge = Arc::new(Knowledge::default());
-        let node = |address, role| Node::new(address, role, settings.clone(), Arc::clone(&knowledge));
-        let primary = Node::new(
-            primary,
-            Role::Primary,
-            Settings {
-                idle_probe: PRIMARY_PROBE,
-                ..settings.clone()
-            },
-            Arc::clone(&knowledge),
-        );
-        let replicas: Vec<_> = replicas
-            .into_iter()
-            .map(|address| node(address, Role::Replica))
-            .collect();
-        let tasks = std::iter::once(&primary)
-            .chain(&replicas)
-            .map(|node| tokio::spawn(Arc::clone(node).keep_connected()))
-            .chain([tokio::spawn(Arc::clone(&primary).keep_settled())])
-            .collect();
-        let mut router = Router {
-            counters: Counters::new(&scope),
-            scope,
-            level: self.level,
-            max_wait: self.max_wait,
-            doubt_grace: self.doubt_grace,
-            on_possibly_lost: self.on_possibly_lost,
-            on_unknown_history: self.on_unknown_history,
-            primary: Arc::clone(&primary),
-            replicas,
-            knowledge,
-            table: CommandTable::default(),
-            permits: Semaphore::new(max_in_flight),
-            dedicated: Arc::new(Semaphore::new(
-                self.max_dedicated.clamp(1, Semaphore::MAX_PERMITS),
-            )),
-            blocking: BlockingPool::new(self.max_blocking),
-            barrier: Router::barrier(),
-            unmet: Unmet::default(),
-            check_proofs: self.check_proofs,
-        };
-        // From here on, dropping the future ends the tasks.
-        let guard = AbortOnDrop(Some(tasks));
-        let connection = primary.first_attempt().await?;
-        if primary
-            .hint()
-            .is_some_and(|sample| sample.progress.role != Role::Primary)
-        {
-            return Err(config(&format!(
-                "{} is a replica, not the primary",
-                primary.address
-            )));
-        }
-        for replica in &router.replicas {
+        let client = self.connect_lazy()?;
+        client.router().primary.first_attempt().await?;
+        client.primary_is_one()?;
+        for replica in &client.router().replicas {
             match replica.first_attempt().await {
                 Err(error) if error.kind() == ErrorKind::Config => return Err(error),
                 Err(error) => {
@@ -357,43 +327,148 @@ impl ClientBuilder {
                 Ok(_) => {}
             }
         }
-        router.table = command_table(&connection).await;
-        Ok(Client::new(router, self.layers, guard.disarm()))
+        Ok(client)
     }
-}
 
-/// The server's own table of commands; the static one where it is refused.
-async fn command_table(connection: &Connection) -> CommandTable {
-    let packed = redis::cmd("COMMAND").get_packed_command();
-    let request = Request {
-        packed: &packed,
-        replies: 1,
-        proof: ProofWanted::Nothing,
-        may_write: false,
-        writer: None,
-    };
-    let reply = match connection.send(&request) {
-        Ok(sent) => sent
-            .answer
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .map_or(Value::Nil, |answer| answer.value),
-        Err(_) => Value::Nil,
-    };
-    CommandTable::from_reply(&reply)
-}
-
-struct AbortOnDrop(Option<Vec<tokio::task::JoinHandle<()>>>);
-
-impl AbortOnDrop {
-    fn disarm(mut self) -> Vec<tokio::task::JoinHandle<()>> {
-        self.0.take().unwrap_or_default()
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.iter().flatten().for_each(tokio::task::JoinHandle::abort);
+    /// A client that connects in the background, from now on. Requests that come before it has wait for the
+    /// first attempt, so at most for the [`connect_timeout`](Self::connect_timeout). What
+    /// [`connect`](Self::connect) would refuse, they are refused with, or [`Client::ready`] is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for what can be seen without connecting: a wrong URL, a missing primary,
+    /// certificates that can't be read.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect_lazy(self) -> Result<Client, Error> {
+        let config = |message: &str| Error::new(ErrorKind::Config, message);
+        let primary = self
+            .primary
+            .ok_or_else(|| config("no primary: give its URL with Client::builder().primary(…)"))?;
+        let mut replicas = self.replicas;
+        if !self.proofs && !replicas.is_empty() {
+            tracing::warn!("primary_only_without_proofs: no replica is connected to");
+            replicas.clear();
+        }
+        #[cfg(not(feature = "tls"))]
+        let tls = None;
+        #[cfg(feature = "tls")]
+        let tls = {
+            let wanted = primary.is_tls() || replicas.iter().any(|(replica, _)| replica.is_tls());
+            if self.tls.is_some() && !wanted {
+                return Err(config(
+                    "there are options for TLS, but no URL is one of TLS: write rediss:// instead of redis://",
+                ));
+            }
+            wanted.then(|| self.tls.unwrap_or_default().build()).transpose()?
+        };
+        let primary = primary.resolve(tls.as_ref())?;
+        let replicas = replicas
+            .into_iter()
+            .map(|(replica, zone)| Ok((replica.resolve(tls.as_ref())?, zone)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        if replicas
+            .iter()
+            .any(|(replica, _)| replica.database != primary.database)
+        {
+            return Err(config("all URLs must name the same database number"));
+        }
+        if self.response_timeout.is_zero() || self.connect_timeout.is_zero() {
+            return Err(config("timeouts must be longer than nothing"));
+        }
+        if !(1..=defaults::MAX_CONNECTIONS_PER_NODE).contains(&self.connections_per_node) {
+            return Err(config(&format!(
+                "connections_per_node must be between 1 and {}",
+                defaults::MAX_CONNECTIONS_PER_NODE
+            )));
+        }
+        let scope = self.scope?;
+        let max_in_flight =
+            u32::try_from(self.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let permits = usize::try_from(max_in_flight).unwrap_or(Semaphore::MAX_PERMITS);
+        let settings = Settings {
+            scope: scope.clone(),
+            client_name: self.client_name,
+            connect_timeout: self.connect_timeout,
+            response_timeout: self.response_timeout,
+            idle_probe: defaults::IDLE_PROBE,
+            doubt_grace: self.doubt_grace,
+            bounds: Bounds {
+                // The client lets callers in; a connection books answered ones at the end of a turn
+                // of several reads (`READS_PER_TURN` in the driver), by when their places may have
+                // been taken as often. Beyond that are those whose callers went away.
+                in_flight: permits.saturating_mul(9).saturating_add(16),
+                buffered: defaults::MAX_BUFFERED,
+            },
+            protocol: self.protocol,
+            connections: self.connections_per_node,
+            proofs: self.proofs,
+        };
+        let knowledge = Arc::new(Knowledge::default());
+        let primary = Node::new(
+            primary,
+            Role::Primary,
+            (None, false),
+            Settings {
+                idle_probe: defaults::PRIMARY_PROBE,
+                ..settings.clone()
+            },
+            Arc::clone(&knowledge),
+        );
+        let replicas: Vec<_> = replicas
+            .into_iter()
+            .map(|(address, zone)| {
+                let preferred = zone.is_some() && zone == self.preferred_zone;
+                let zone = (zone, preferred);
+                Node::new(
+                    address,
+                    Role::Replica,
+                    zone,
+                    settings.clone(),
+                    Arc::clone(&knowledge),
+                )
+            })
+            .collect();
+        let prefers_zone = replicas.iter().any(|replica| replica.preferred);
+        if let Some(zone) = &self.preferred_zone
+            && !prefers_zone
+        {
+            tracing::warn!(zone, "no replica is in the preferred zone");
+        }
+        let router = Router {
+            counters: Counters::new(&scope),
+            scope,
+            level: self.level,
+            max_wait: self.max_wait,
+            doubt_grace: self.doubt_grace,
+            on_possibly_lost: self.on_possibly_lost,
+            on_unknown_history: self.on_unknown_history,
+            primary,
+            replicas,
+            prefers_zone,
+            knowledge: Arc::clone(&knowledge),
+            table: CommandTable::default(),
+            permits: Semaphore::new(permits),
+            dedicated: Arc::new(Semaphore::new(
+                self.max_dedicated.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            blocking: BlockingPool::new(self.max_blocking),
+            barrier: Router::barrier(),
+            unmet: Unmet::default(),
+            check_proofs: self.check_proofs,
+            proofs: self.proofs,
+            closing: AtomicBool::new(false),
+        };
+        let mut tasks: Vec<_> = router.nodes().flat_map(Node::start).collect();
+        tasks.push(tokio::spawn(Arc::clone(&router.primary).keep_settled()));
+        Ok(Client::new(
+            router,
+            self.layers,
+            tasks,
+            max_in_flight,
+            self.shutdown_timeout,
+        ))
     }
 }

@@ -1,13 +1,18 @@
 //! The client.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
-use highwater_core::{Consistency, Scope, Session};
-use tokio::task::JoinHandle;
+use highwater_core::{Consistency, Role, Scope, Session};
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{timeout, timeout_at},
+};
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -18,7 +23,7 @@ use crate::{
     error::{Error, ErrorKind},
     layers::{CommandService, Layers, unlayered},
     node_connection::NodeConnection,
-    route::{Reply, RouteService, Router},
+    route::{Reply, RouteService, Router, closed},
     session_connection::SessionConnection,
     status::Status,
 };
@@ -51,13 +56,17 @@ struct Inner {
     router: Arc<Router>,
     /// The router within the user's layers, if there are any.
     layered: Option<CommandService>,
-    tasks: Vec<JoinHandle<()>>,
+    /// What keeps the nodes connected. Emptied by the one who shuts the client down.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    max_in_flight: u32,
+    shutdown_timeout: Duration,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // The nodes' tasks end with the last handle; what they still hold is concluded as lost.
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.get_mut().iter().for_each(JoinHandle::abort);
+        self.router.barrier.stop();
     }
 }
 
@@ -67,12 +76,20 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn new(router: Router, layers: Layers, tasks: Vec<JoinHandle<()>>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        layers: Layers,
+        tasks: Vec<JoinHandle<()>>,
+        max_in_flight: u32,
+        shutdown_timeout: Duration,
+    ) -> Self {
         let router = Arc::new(router);
         Self(Arc::new(Inner {
             layered: layers.around(RouteService::new(Arc::clone(&router))),
             router,
-            tasks,
+            tasks: Mutex::new(tasks),
+            max_in_flight,
+            shutdown_timeout,
         }))
     }
 
@@ -185,6 +202,109 @@ impl Client {
     #[must_use]
     pub fn level(&self) -> Consistency {
         self.0.router.level
+    }
+
+    /// Waits until the client can serve: the primary is connected, and says that it is the primary. Replicas
+    /// are not waited for: while there are none, the primary answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when the primary has not been reached in time; [`ErrorKind::Config`] at once
+    /// when it refuses us or is none; [`ErrorKind::Closed`] after [`shutdown`](Self::shutdown).
+    ///
+    /// # Cancel safety
+    ///
+    /// It only looks.
+    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
+        let primary = &self.0.router.primary;
+        match timeout(within, primary.connected()).await {
+            Ok(outcome) => drop(outcome?),
+            Err(_) => drop(primary.connection()?),
+        }
+        if self.0.router.closing.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        self.primary_is_one()
+    }
+
+    /// True when the client can serve now: see [`ready`](Self::ready).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.0.router.closing.load(Ordering::Relaxed)
+            && self.0.router.primary.connection().is_ok()
+            && self.primary_is_one().is_ok()
+    }
+
+    pub(crate) fn primary_is_one(&self) -> Result<(), Error> {
+        let primary = &self.0.router.primary;
+        match primary.hint() {
+            Some(sample) if sample.progress.role != Role::Primary => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{} is a replica, not the primary: give the primary's URL with Client::builder().primary(…)",
+                    primary.address
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the client, and all of its clones: takes no new requests, waits for those that are in flight (also
+    /// for writes whose callers have gone), for at most
+    /// [`shutdown_timeout`](ClientBuilder::shutdown_timeout), and closes the connections. When it returns, no
+    /// task of the client is left.
+    ///
+    /// Dropping the last handle ends the client too, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Disconnected`] when not all was answered in time, and was cut off: writes among that
+    /// are in doubt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves a client that takes no new requests; calling this again goes on.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let Inner {
+            router,
+            tasks,
+            max_in_flight,
+            shutdown_timeout,
+            ..
+        } = &*self.0;
+        router.closing.store(true, Ordering::Relaxed);
+        let deadline = (Instant::now() + *shutdown_timeout).into();
+        // One at a time; a second one finds nothing left to do.
+        let mut tasks = tasks.lock().await;
+        // All permits are back once nobody waits for a reply. Then nobody else gets one.
+        let permits = timeout_at(deadline, router.permits.acquire_many(*max_in_flight)).await;
+        let mut cut_off = permits.is_err();
+        router.permits.close();
+        drop(permits);
+        for node in router.nodes() {
+            node.close();
+        }
+        while let Some(task) = tasks.last_mut() {
+            if timeout_at(deadline, &mut *task).await.is_err() {
+                cut_off = true;
+                task.abort();
+                // It ends at its next await point.
+                let _ = task.await;
+            }
+            tasks.pop();
+        }
+        if let Some(task) = router.barrier.stop() {
+            let _ = task.await;
+        }
+        if cut_off {
+            return Err(Error::new(
+                ErrorKind::Disconnected,
+                format!(
+                    "the client was shut down before all was answered: after {shutdown_timeout:?} the rest was cut off"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// How it stands with each node, and where replies came from.

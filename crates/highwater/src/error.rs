@@ -10,6 +10,7 @@ use redis::RedisError;
 /// | --- | --- | --- |
 /// | [`Config`](Self::Config), [`Unsupported`](Self::Unsupported) | no | no: correct it |
 /// | [`Unavailable`](Self::Unavailable), [`Overloaded`](Self::Overloaded) | no | yes, after a pause |
+/// | [`Closed`](Self::Closed) | no | not with this client |
 /// | [`Disconnected`](Self::Disconnected), [`Timeout`](Self::Timeout) | a read, so no matter | yes |
 /// | [`InDoubt`](Self::InDoubt) | perhaps, or it still may | only if that does no harm |
 /// | [`PossiblyLost`](Self::PossiblyLost), [`UnknownHistory`](Self::UnknownHistory) | a read, refused by policy | see there |
@@ -44,6 +45,8 @@ pub enum ErrorKind {
     /// the read. If the data were dropped on purpose, begin a new session; otherwise look which server is
     /// the primary.
     UnknownHistory,
+    /// The client has been shut down. What is refused with this did not happen: make another client.
+    Closed,
     /// The command is not possible on this connection: use [`Client::dedicated`](crate::Client::dedicated),
     /// or, for what that refuses as well, a plain redis-rs connection.
     Unsupported,
@@ -60,7 +63,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::Unavailable,
         Self::Overloaded,
@@ -69,6 +72,7 @@ impl ErrorKind {
         Self::InDoubt,
         Self::PossiblyLost,
         Self::UnknownHistory,
+        Self::Closed,
         Self::Unsupported,
         Self::Server,
         Self::Protocol,
@@ -91,6 +95,7 @@ impl ErrorKind {
             Self::UnknownHistory => {
                 "begin a new session if the data were dropped on purpose, or look which server is the primary"
             }
+            Self::Closed => "it did not happen: make another client, if this process is to go on",
             Self::Unsupported => {
                 "use client.dedicated(&session) for it, or a plain redis-rs connection if that refuses it too"
             }

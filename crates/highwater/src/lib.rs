@@ -31,6 +31,7 @@ mod builder;
 mod client;
 mod command;
 mod dedicated;
+pub mod defaults;
 mod error;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
@@ -45,6 +46,8 @@ mod redis_rs;
 mod route;
 mod session_connection;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use highwater_core::{
     Consistency, Continuity, Coverage, Edges, History, KeyError, MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks,
@@ -54,16 +57,16 @@ pub use highwater_core::{
 
 #[cfg(feature = "metrics")]
 pub use self::observe::{METRICS, Metric, MetricKind};
+#[cfg(feature = "tls")]
+pub use self::tls::TlsOptions;
 pub use self::{
-    builder::{
-        ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOUBT_GRACE, DEFAULT_MAX_BLOCKING,
-        DEFAULT_MAX_DEDICATED, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAIT, DEFAULT_RESPONSE_TIMEOUT,
-    },
+    builder::ClientBuilder,
     client::Client,
     command::{Class, Command},
     dedicated::DedicatedConnection,
     error::{Error, ErrorKind},
     layers::CommandService,
+    node::{MINIMAL_ACL, NodeAddress},
     node_connection::NodeConnection,
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use highwater_core::Role;
 
 use crate::{
-    node::{Link, Node},
+    node::{Links, Node},
     route::{Anomalies, ReadCount, Router},
 };
 
@@ -18,6 +18,9 @@ pub struct Status {
     pub scope: String,
     /// The consistency level of reads that say nothing else.
     pub level: &'static str,
+    /// Reads and writes are proven. False where
+    /// [`primary_only_without_proofs`](crate::ClientBuilder::primary_only_without_proofs) was chosen.
+    pub proofs: bool,
     /// The primary.
     pub primary: NodeStatus,
     /// The replicas, in the order in which they were given.
@@ -55,10 +58,21 @@ pub struct NodeStatus {
     pub lag_ms: Option<u64>,
     /// A replica's link to its primary is up, as it says.
     pub replication_link_up: Option<bool>,
-    /// How it stands with the connection: `up`, `connecting` or `down`.
+    /// The zone that it was given with.
+    pub zone: Option<String>,
+    /// How it stands with the connections: `up` (at least one of them), `connecting` or `down`.
     pub connection: &'static str,
-    /// Why the connection is down.
+    /// How many connections there are.
+    pub connections: usize,
+    /// Why a connection is down.
     pub error: Option<String>,
+    /// The protocol that is spoken: `resp3` or `resp2`.
+    pub protocol: Option<&'static str>,
+    /// How replies of a replica are proven: `tracking` (an `INFO` a flush) or `transaction` (a `MULTI` and an
+    /// `INFO` a read, because the server refuses tracking or speaks only RESP2).
+    pub proof_form: Option<&'static str>,
+    /// What the server refuses, and what that means.
+    pub warnings: Vec<String>,
     /// Requests without an answer.
     pub in_flight: usize,
     /// Connections that ended.
@@ -70,6 +84,7 @@ impl Status {
         Self {
             scope: router.scope.to_string(),
             level: router.level.as_str(),
+            proofs: router.proofs,
             primary: NodeStatus::of(&router.primary),
             replicas: router.replicas.iter().map(|node| NodeStatus::of(node)).collect(),
             reads: router.counters.reads(),
@@ -86,10 +101,11 @@ impl NodeStatus {
         let progress = sample.map(|sample| sample.progress);
         let lag = node.lag();
         let replica = progress.filter(|progress| progress.role == Role::Replica);
-        let (connection, error, in_flight) = match node.link() {
-            Link::Connecting => ("connecting", None, 0),
-            Link::Up(connection) => ("up", None, connection.load()),
-            Link::Down(error) => ("down", Some(error.to_string()), 0),
+        let links = node.links();
+        let connection = match &links {
+            Links { up: 1.., .. } => "up",
+            Links { connecting: true, .. } => "connecting",
+            _ => "down",
         };
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
@@ -105,9 +121,25 @@ impl NodeStatus {
             lag_bytes: replica.and(lag.bytes),
             lag_ms: replica.and(lag.time()).map(millis),
             replication_link_up: replica.map(|progress| progress.link_up),
+            zone: node.zone.clone(),
             connection,
-            error,
-            in_flight,
+            connections: links.up,
+            error: links.error.map(|error| error.to_string()),
+            protocol: links
+                .manners
+                .map(|manners| if manners.resp3 { "resp3" } else { "resp2" }),
+            proof_form: links
+                .manners
+                .filter(|_| node.expected_role == Role::Replica)
+                .map(|manners| {
+                    if manners.tracking {
+                        "tracking"
+                    } else {
+                        "transaction"
+                    }
+                }),
+            warnings: node.warnings(),
+            in_flight: links.in_flight,
             disconnects: node.disconnects(),
         }
     }

@@ -40,6 +40,44 @@ impl ServerKind {
         }
     }
 
+    /// Whether this machine's build of it can serve TLS.
+    ///
+    /// # Errors
+    ///
+    /// If there is no build, or if it says neither.
+    pub fn has_tls(self) -> Result<bool> {
+        // Without certificates it ends at once, and its log says what it missed first.
+        let output = std::process::Command::new(self.binary()?)
+            .args([
+                "--port",
+                "0",
+                "--tls-port",
+                "1",
+                "--daemonize",
+                "no",
+                "--save",
+                "",
+            ])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .map_err(|error| Error::io(format!("can't run {}", self.program()), error))?;
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        if said.contains("No tls-cert-file configured") {
+            Ok(true)
+        } else if said.contains("Missing implement of connection type tls") || said.contains("Bad directive")
+        {
+            Ok(false)
+        } else {
+            Err(Error::new(
+                ErrorKind::Start,
+                format!(
+                    "{} does not say whether it can serve TLS:\n{said}",
+                    self.program()
+                ),
+            ))
+        }
+    }
+
     /// The server's binary: the path in `HIGHWATER_REDIS_SERVER` or `HIGHWATER_VALKEY_SERVER`, else the one in
     /// `servers/bin` of the workspace's target directory (`CARGO_TARGET_DIR` if set), else the one on `PATH`.
     ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use super::{Launch, Port, Server, ServerKind};
+use super::{Launch, Port, Server, ServerKind, Tls, TlsFiles};
 use crate::{Error, Result};
 
 /// Another process may take a port between the moment it is found free and the server's start.
@@ -17,6 +17,7 @@ pub struct ServerBuilder {
     arguments: Vec<String>,
     directory: Option<PathBuf>,
     replica_of: Option<(String, u16)>,
+    tls: Option<TlsFiles>,
 }
 
 impl ServerBuilder {
@@ -50,6 +51,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves TLS too, on a port of its own: [`Server::tls_port`]. It asks clients for a certificate, unless
+    /// [`args`](Self::args) say `--tls-auth-clients no`. Not every build can: [`ServerKind::has_tls`].
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Starts the server, and returns when it answers.
     ///
     /// # Errors
@@ -68,6 +76,13 @@ impl ServerBuilder {
             port: Port::reserve()?,
             directory: self.directory.unwrap_or_else(|| scratch.path().to_owned()),
             replica_of: self.replica_of,
+            tls: match self.tls {
+                None => None,
+                Some(files) => Some(Tls {
+                    port: Port::reserve()?,
+                    files,
+                }),
+            },
             arguments: Mutex::new(self.arguments),
             process: Mutex::new(None),
             control: Mutex::new(None),
@@ -75,7 +90,12 @@ impl ServerBuilder {
         };
         for _ in 1..PORT_ATTEMPTS {
             match server.launch() {
-                Err(Launch::PortTaken) => server.port = Port::reserve()?,
+                Err(Launch::PortTaken) => {
+                    server.port = Port::reserve()?;
+                    if let Some(tls) = &mut server.tls {
+                        tls.port = Port::reserve()?;
+                    }
+                }
                 other => return other.map_err(|failure| server.explain(failure)).map(|()| server),
             }
         }

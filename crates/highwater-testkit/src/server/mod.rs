@@ -29,6 +29,23 @@ enum Launch {
     Other(Error),
 }
 
+/// The files of a server that serves TLS, all PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The certificate authority that clients' certificates must be of.
+    pub authority: PathBuf,
+}
+
+#[derive(Debug)]
+struct Tls {
+    port: Port,
+    files: TlsFiles,
+}
+
 /// One running server process, killed when dropped and also when this process dies.
 ///
 /// Every method takes `&self`, so that a test can break a server while others use it.
@@ -39,6 +56,7 @@ pub struct Server {
     port: Port,
     directory: PathBuf,
     replica_of: Option<(String, u16)>,
+    tls: Option<Tls>,
     arguments: Mutex<Vec<String>>,
     control: Mutex<Option<Control>>,
     // The process goes before the directory that it writes to: fields are dropped in this order.
@@ -71,6 +89,12 @@ impl Server {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The port at 127.0.0.1 on which it serves TLS, if it does. Restarts keep it.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls.as_ref().map(|tls| tls.port.number())
     }
 
     /// `redis://127.0.0.1:PORT`
@@ -370,6 +394,16 @@ impl Server {
         line.push(self.directory.clone().into());
         if let Some((host, port)) = &self.replica_of {
             line.extend(["--replicaof".into(), host.into(), port.to_string().into()]);
+        }
+        if let Some(Tls { port, files }) = &self.tls {
+            line.extend(["--tls-port".into(), port.number().to_string().into()]);
+            for (option, file) in [
+                ("--tls-cert-file", &files.certificate),
+                ("--tls-key-file", &files.key),
+                ("--tls-ca-cert-file", &files.authority),
+            ] {
+                line.extend([option.into(), file.into()]);
+            }
         }
         line.extend(lock(&self.arguments).iter().map(OsString::from));
         line

@@ -16,6 +16,11 @@ pub(crate) use self::{
     table::CommandTable,
 };
 
+/// The commands in a buffer of requests that redis-rs has encoded, each as it is encoded.
+pub(crate) fn commands(packed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    packed::Commands::new(packed).encoded()
+}
+
 /// One command, or a pipeline that travels as one unit, with the session and the consistency level
 /// that it is asked under.
 ///

@@ -24,6 +24,15 @@ impl<'a> Commands<'a> {
     pub(super) fn left(&self) -> usize {
         self.0.len()
     }
+
+    /// Each command as it is encoded.
+    pub(super) fn encoded(mut self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::from_fn(move || {
+            let before = self.0;
+            self.next()?;
+            before.get(..before.len() - self.0.len())
+        })
+    }
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -88,5 +97,7 @@ mod tests {
             vec![b"EXEC"],
         ];
         assert_eq!(seen, expected);
+        let encoded: Vec<_> = Commands::new(&packed).encoded().collect();
+        assert_eq!((encoded.len(), encoded.concat()), (4, packed));
     }
 }

@@ -16,13 +16,19 @@ use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Sessio
 use redis::Value;
 use tokio::sync::oneshot;
 
-use super::{driver::unsent, stream::WriteHalf};
+use super::{
+    driver::unsent,
+    enclosed::{EXEC, Enclosure, MULTI},
+    handshake::Manners,
+    stream::WriteHalf,
+};
 use crate::{
     error::{Error, ErrorKind},
     observe::NodeMeters,
 };
 
 const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// A buffer that has grown beyond this is given back after use.
 const KEEP_BUFFER: usize = 256 * 1024;
 
@@ -40,7 +46,8 @@ pub(crate) struct Request<'a> {
     pub(crate) writer: Option<(&'a Session, &'a Scope)>,
 }
 
-/// The proof that a request's replies need. Forms: law 3 of the protocol facts, (b).
+/// The proof that a request's replies need. Forms: law 3 of the protocol facts, (b) on connections with
+/// tracking; on those without, (a) for the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProofWanted {
     /// None: no INFO is sent for this request's sake.
@@ -58,6 +65,8 @@ pub(crate) enum ProofWanted {
 pub(crate) enum Proof {
     /// Nothing was asked for, or the proof was voided.
     None,
+    /// The commands were refused when they were queued in their MULTI. The value has the errors.
+    Refused,
     /// The replies show at least this progress, and at most the second one.
     Between(Progress, Option<Progress>),
 }
@@ -93,7 +102,9 @@ pub(super) enum Slot {
 
 #[derive(Debug)]
 pub(super) struct Call {
+    /// On the wire.
     pub(super) replies: usize,
+    pub(super) enclosure: Enclosure,
     pub(super) proof: ProofWanted,
     pub(super) may_write: bool,
     pub(super) write: Option<PendingWrite>,
@@ -116,6 +127,9 @@ pub(crate) struct Connection {
     pub(super) driver: AtomicWaker,
     queue: Mutex<Queue>,
     bounds: Bounds,
+    pub(super) manners: Manners,
+    /// What is sent for its own sake: INFO, or PING where there are no proofs.
+    probe: &'static [u8],
     /// The queue's `in_flight`, for those who only want to know.
     load: AtomicUsize,
     meters: NodeMeters,
@@ -147,7 +161,10 @@ pub(super) struct Queue {
     /// How much longer than usual the server may be silent: what is in flight may block.
     patience: Duration,
     ending: Option<Ending>,
+    /// Why no more requests are taken.
     closed: Option<Error>,
+    /// What has been taken is still to be answered.
+    draining: bool,
 }
 
 /// How a connection of one's own ends.
@@ -167,11 +184,19 @@ struct OpenFlush {
 }
 
 impl Connection {
-    pub(super) fn new(socket: WriteHalf, bounds: Bounds, history: History, meters: NodeMeters) -> Self {
+    pub(super) fn new(
+        socket: WriteHalf,
+        bounds: Bounds,
+        manners: Manners,
+        first: Option<&Progress>,
+        meters: NodeMeters,
+    ) -> Self {
         Self {
             socket,
             driver: AtomicWaker::new(),
             bounds,
+            manners,
+            probe: if first.is_some() { INFO } else { PING },
             load: AtomicUsize::new(0),
             meters,
             queue: Mutex::new(Queue {
@@ -185,10 +210,11 @@ impl Connection {
                 flushes: VecDeque::new(),
                 in_flight: 0,
                 crowd: 0,
-                history,
+                history: first.map_or(History::from_bytes([0; 20]), |first| first.history),
                 patience: Duration::ZERO,
                 ending: None,
                 closed: None,
+                draining: false,
             }),
         }
     }
@@ -221,14 +247,21 @@ impl Connection {
         if queue.out.len() + request.packed.len() > self.bounds.buffered && !queue.out.is_empty() {
             return Err(overloaded("too many bytes wait to be written on this connection"));
         }
-        if matches!(request.proof, ProofWanted::Leading | ProofWanted::Both) && !queue.open.leading {
-            queue.open.leading = true;
-            queue.out.extend_from_slice(INFO);
-            queue.staged.push_back(Slot::Leading);
+        let leads = matches!(request.proof, ProofWanted::Leading | ProofWanted::Both);
+        let mut enclosure = Enclosure::None;
+        if leads && !self.manners.tracking {
+            enclosure = Enclosure::of(request.packed);
+            queue.enclose(enclosure, request.packed);
+        } else {
+            if leads && !queue.open.leading {
+                queue.open.leading = true;
+                queue.out.extend_from_slice(INFO);
+                queue.staged.push_back(Slot::Leading);
+            }
+            queue.open.trailing |= matches!(request.proof, ProofWanted::Both | ProofWanted::Trailing);
+            queue.out.extend_from_slice(request.packed);
         }
-        queue.open.trailing |= matches!(request.proof, ProofWanted::Both | ProofWanted::Trailing);
         queue.open.requests += 1;
-        queue.out.extend_from_slice(request.packed);
         let (write, guard) = match request.writer {
             Some((session, scope)) => {
                 let (write, guard) = session.begin_write(scope, queue.history);
@@ -243,7 +276,8 @@ impl Connection {
             ..
         } = *request;
         let call = Call {
-            replies,
+            replies: replies + enclosure.extra_replies(),
+            enclosure,
             proof,
             may_write,
             write,
@@ -262,7 +296,7 @@ impl Connection {
 
     /// Writes what is buffered, outside the lock, until nothing that must go now is left.
     pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
-        while queue.closed.is_none() && !queue.writing && queue.has_unsent() {
+        while !queue.is_dead() && !queue.writing && queue.has_unsent() {
             let requests = queue.seal();
             queue.writing = true;
             let spare = std::mem::take(&mut queue.spare);
@@ -314,8 +348,10 @@ impl Connection {
 
     /// Takes note of a write's outcome; false when the driver has to go on.
     fn wrote(&self, queue: &mut Queue, mut out: Vec<u8>, written: io::Result<usize>) -> bool {
+        // A TLS session can hold back what it has taken.
+        let written = written.and_then(|len| Ok((len, self.socket.flush()?)));
         match written {
-            Ok(len) if len == out.len() => {
+            Ok((len, true)) if len == out.len() => {
                 queue.writing = false;
                 if out.capacity() <= KEEP_BUFFER {
                     out.clear();
@@ -323,13 +359,13 @@ impl Connection {
                 }
                 true
             }
-            Ok(len) => {
+            Ok((len, _)) => {
                 queue.stuck = Some((out, len));
                 self.driver.wake();
                 false
             }
             Err(error) => {
-                queue.closed.get_or_insert_with(|| lost_while("writing", error));
+                queue.fail(lost_while("writing", error));
                 self.driver.wake();
                 false
             }
@@ -367,7 +403,7 @@ impl Connection {
         if queue.closed.is_some() {
             return;
         }
-        queue.out.extend_from_slice(INFO);
+        queue.out.extend_from_slice(self.probe);
         queue.staged.push_back(Slot::Probe(Instant::now()));
         self.flush(queue);
     }
@@ -381,10 +417,21 @@ impl Connection {
         queue.history = history;
     }
 
+    /// No more requests are taken. The driver ends once those are answered that have been.
+    pub(super) fn drain(&self, why: &Error) {
+        let mut queue = self.queue();
+        if queue.closed.is_none() {
+            queue.closed = Some(why.clone());
+            queue.draining = true;
+        }
+        drop(queue);
+        self.driver.wake();
+    }
+
     /// No more requests are taken; what is in flight is the driver's to conclude.
     pub(super) fn close(&self, error: &Error) -> Vec<Slot> {
         let mut queue = self.queue();
-        queue.closed.get_or_insert_with(|| error.clone());
+        queue.fail(error.clone());
         queue.in_flight = 0;
         queue.staged.drain(..).collect()
     }
@@ -443,8 +490,33 @@ impl Queue {
         !self.out.is_empty() || self.open.trailing
     }
 
-    pub(super) fn closed(&self) -> Option<&Error> {
-        self.closed.as_ref()
+    /// Puts a unit in, with INFO before it in one transaction.
+    fn enclose(&mut self, enclosure: Enclosure, packed: &[u8]) {
+        let commands = packed.strip_prefix(MULTI).unwrap_or(packed);
+        for part in [MULTI, INFO, commands] {
+            self.out.extend_from_slice(part);
+        }
+        if enclosure == Enclosure::Unit {
+            self.out.extend_from_slice(EXEC);
+        }
+    }
+
+    /// Why the connection has to end now, if it has to.
+    pub(super) fn ended(&self) -> Option<&Error> {
+        let waits = self.draining && (self.has_unsent() || self.writing || !self.flushes.is_empty());
+        self.closed.as_ref().filter(|_| !waits)
+    }
+
+    /// Nothing more is written.
+    fn is_dead(&self) -> bool {
+        self.closed.is_some() && !self.draining
+    }
+
+    fn fail(&mut self, error: Error) {
+        if self.draining || self.closed.is_none() {
+            self.closed = Some(error);
+        }
+        self.draining = false;
     }
 }
 

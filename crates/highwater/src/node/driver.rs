@@ -10,23 +10,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use highwater_core::{Offset, Progress, Role};
+use highwater_core::{History, Offset, Progress, Role};
 use redis::{PushKind, Value};
 use tokio::time::Sleep;
 
 use super::{
-    Link, Node, Sample,
+    Node, Sample,
     connection::{Answer, Call, Connection, Proof, ProofWanted, Slot, lost_while},
+    enclosed::Enclosure,
     lost::Identity,
     reply::{self, Parser},
     stream::{ReadBuffer, ReadHalf},
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    defaults::PROBE_PACE,
+    error::{Error, ErrorKind},
+    route::closed,
+};
 
 /// How many times in a row the socket is read before other tasks get their turn.
 const READS_PER_TURN: usize = 8;
-/// The least time between two INFOs that are sent only because somebody waits.
-const PROBE_PACE: Duration = Duration::from_millis(1);
+/// Where a node is that has not said so: it covers nothing.
+const UNKNOWN: Progress = Progress {
+    role: Role::Replica,
+    history: History::from_bytes([0; 20]),
+    ancestor: None,
+    applied: 0,
+    link_up: false,
+    read_only: true,
+};
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +111,7 @@ impl Driver {
         connection: Arc<Connection>,
         (socket, buffer): (ReadHalf, ReadBuffer),
         identity: Identity,
-        first: Progress,
+        first: Option<Progress>,
     ) -> Self {
         Self {
             node,
@@ -113,7 +125,7 @@ impl Driver {
             collected: Vec::new(),
             leading: None,
             untrailed: Vec::new(),
-            previous: first,
+            previous: first.unwrap_or(UNKNOWN),
             null_since: false,
             nulls: 0,
             last_info: Vec::new(),
@@ -183,17 +195,12 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Err(lost_while("writing", error)),
             }
         }
-        let queue = self.connection.queue();
-        if let Some(error) = queue.closed() {
-            return Err(error.clone());
-        }
-        if queue.has_ended() {
+        if self.connection.queue().has_ended() {
             return Err(Error::new(
                 ErrorKind::Disconnected,
                 "the connection was closed: who used it has gone",
             ));
         }
-        drop(queue);
         if answered > 1 {
             // Several callers have just been woken: let them put their next requests into one flush.
             self.gathering = true;
@@ -201,6 +208,9 @@ impl Driver {
             context.waker().wake_by_ref();
         } else {
             self.flush();
+        }
+        if let Some(error) = self.connection.queue().ended() {
+            return Err(error.clone());
         }
         self.watch(context)
     }
@@ -235,7 +245,10 @@ impl Driver {
                 self.watch_node(now)?;
             } else {
                 let due = self.node.lost.any_due(now, self.node.settings.doubt_grace);
-                if self.probing.is_none() && (due || self.node.sample_age(now) >= idle_probe) {
+                let stale = self.node.settings.proofs && self.node.sample_age(now) >= idle_probe;
+                // Others can have asked on other connections; this one is to be seen to live, too.
+                let silent = now.duration_since(self.silent_since) >= idle_probe;
+                if self.probing.is_none() && (due || stale || silent) {
                     self.probe();
                 }
             }
@@ -255,7 +268,11 @@ impl Driver {
     /// A command that blocks for ever shows nothing of a node that is dead or frozen. The shared
     /// connection does: while it can't be had back, nothing will come on this one either.
     fn watch_node(&mut self, now: Instant) -> Result<(), Error> {
-        let Link::Down(error) = self.node.link() else {
+        if self.node.is_closing() {
+            return Err(closed());
+        }
+        let links = self.node.links();
+        let (0, Some(error)) = (links.up, links.error) else {
             self.down_since = None;
             return Ok(());
         };
@@ -381,22 +398,29 @@ impl Driver {
             }
         }
         if let Some(progress) = progress {
-            let at = Instant::now();
-            self.node.publish(Sample { progress, at }, sent);
-            if self.continuous(&progress) {
-                self.node.learn_edge(&self.previous, &progress);
-            }
-            self.previous = progress;
-            self.null_since = false;
+            self.observed(progress, sent);
         }
         Ok(())
     }
 
-    /// True when the node was a primary from the previous sample to this one, over the same data.
+    /// Takes note of where the node is. `sent`, where it is known, is a moment just before it was asked.
+    fn observed(&mut self, progress: Progress, sent: Option<Instant>) {
+        let at = Instant::now();
+        self.node.publish(Sample { progress, at }, sent);
+        if self.continuous(&progress) {
+            self.node.learn_edge(&self.previous, &progress);
+        }
+        self.previous = progress;
+        self.null_since = false;
+    }
+
+    /// True when the node was a primary from the previous sample to this one, over the same data. With
+    /// another history that takes tracking: without it, no null push would have told.
     fn continuous(&self, progress: &Progress) -> bool {
         self.previous.role == Role::Primary
             && progress.role == Role::Primary
-            && (self.previous.history == progress.history || !self.null_since)
+            && (self.previous.history == progress.history
+                || (self.connection.manners.tracking && !self.null_since))
     }
 
     /// Concludes the calls that waited for their flush's trailing INFO.
@@ -441,9 +465,38 @@ impl Driver {
             if self.collected.len() < call.replies {
                 return Ok(());
             }
+            if call.enclosure != Enclosure::None {
+                return self.enclosed();
+            }
             Value::Array(std::mem::take(&mut self.collected))
         };
         self.answered(value);
+        Ok(())
+    }
+
+    /// The transaction around the call in front has been carried out, or refused.
+    fn enclosed(&mut self) -> Result<(), Error> {
+        let replies = std::mem::take(&mut self.collected);
+        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+            return Ok(());
+        };
+        self.batch.calls += 1;
+        let (value, info) = call.enclosure.open(replies);
+        let text = match &info {
+            Some(Value::BulkString(text)) => Some(text.as_slice()),
+            Some(Value::VerbatimString { text, .. }) => Some(text.as_bytes()),
+            _ => None,
+        };
+        let proof = match text {
+            Some(text) => {
+                let progress = self.sample(text)?;
+                self.observed(progress, None);
+                // One point in time: nothing before it, and nothing after.
+                Proof::Between(progress, Some(progress))
+            }
+            None => Proof::Refused,
+        };
+        answer(call, value, proof);
         Ok(())
     }
 
@@ -544,9 +597,12 @@ impl Driver {
 impl Drop for Driver {
     /// However the driver ends, nobody waits for it.
     fn drop(&mut self) {
-        let ended = self.ended.take();
-        let error =
-            ended.unwrap_or_else(|| Error::new(ErrorKind::Disconnected, "the client has been closed"));
+        let error = self.ended.take().unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::Disconnected,
+                "the connection was ended: with the client's last handle, its runtime, or a shutdown that took too long",
+            )
+        });
         self.conclude_all(&error);
     }
 }
@@ -570,5 +626,8 @@ pub(crate) fn in_doubt(error: &Error) -> Error {
 }
 
 pub(crate) fn unsent(error: &Error) -> Error {
+    if error.kind() == ErrorKind::Closed {
+        return error.clone();
+    }
     Error::new(ErrorKind::Unavailable, "there is no connection").with_source(error.clone())
 }

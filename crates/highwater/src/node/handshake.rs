@@ -1,9 +1,14 @@
-//! The first words on a connection: RESP3, who we are, which database, tracking, and the first sample.
+//! The first words on a connection: the protocol, who we are, which database, what we may do there, and
+//! the first sample.
+//!
+//! What a server refuses changes what is relied on, and nothing silently: proofs take their other form
+//! where tracking is refused, lost writes wait out their grace time where `CLIENT KILL` is, and without
+//! `INFO` there is no proof, so that is an error.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, io};
 
-use highwater_core::Progress;
-use redis::{Cmd, Value, cmd};
+use highwater_core::{Progress, Role};
+use redis::{Cmd, ProtocolVersion, ServerError, Value, cmd};
 
 use super::{
     Settings,
@@ -14,6 +19,24 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
+/// The rights that a user needs for all that highwater does by itself, as `ACL SETUSER` takes them;
+/// besides the keys and commands that the application uses.
+///
+/// * `INFO`: proofs. Refused, connecting fails, unless
+///   [`primary_only_without_proofs`](crate::ClientBuilder::primary_only_without_proofs) is chosen.
+/// * `CLIENT TRACKING`: the cheaper form of proofs. Refused, reads on replicas travel between `MULTI` and
+///   `EXEC`, which then have to be allowed.
+/// * `CLIENT KILL`: settles writes of a lost connection at once. Refused, a grace time does
+///   ([`doubt_grace`](crate::ClientBuilder::doubt_grace)).
+/// * `COMMAND`: what the server's commands do. Refused, a table of the usual commands serves, and what is
+///   not in it goes to the primary.
+/// * `HELLO`: RESP3. Needed where connections begin as a user without it; refused, RESP2 is spoken.
+/// * `SELECT`: databases other than 0.
+pub const MINIMAL_ACL: &str = "+info +client|tracking +client|kill +command +hello +select";
+
+/// An ID that no connection has: to see whether `CLIENT KILL` is allowed, without killing any.
+const NOBODY: i64 = i64::MAX;
+
 /// A connection that is ready for requests.
 pub(super) struct Opened {
     pub(super) read: ReadHalf,
@@ -22,69 +45,93 @@ pub(super) struct Opened {
     pub(super) identity: Identity,
     /// What became of the lost connections that were asked after.
     pub(super) fates: Vec<(Identity, Fate)>,
-    /// Taken after that.
-    pub(super) progress: Progress,
+    /// Taken after that; `None` where no proofs are wanted.
+    pub(super) progress: Option<Progress>,
+    pub(super) manners: Manners,
+    /// The reply to COMMAND, where it was wanted and given.
+    pub(super) table: Option<Value>,
+    /// What is refused, and what that means.
+    pub(super) warnings: Vec<String>,
 }
 
-/// What a server must allow for proofs.
-const MINIMAL_ACL: &str =
-    "+info +client|tracking +client|kill +hello +select +command, besides the commands that you use";
+/// How a connection is spoken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manners {
+    pub(crate) resp3: bool,
+    /// Tracking is on, so that a null push says that the data were replaced (law 3 b).
+    pub(crate) tracking: bool,
+}
+
+/// What a new connection is to find out.
+pub(super) struct Questions {
+    pub(super) role: Role,
+    /// Connections with writes that are to be settled.
+    pub(super) lost: Vec<Identity>,
+    /// The table of commands is not known yet.
+    pub(super) table: bool,
+}
 
 /// Opens and introduces a connection.
 pub(super) async fn open(
     address: &Address,
     settings: &Settings,
-    lost: Vec<Identity>,
+    questions: Questions,
 ) -> Result<Opened, Error> {
-    let (read, write) = stream::open(&address.place).await.map_err(|error| {
-        Error::new(ErrorKind::Unavailable, format!("can't connect to {address}")).with_source(error)
-    })?;
+    let (read, write) = stream::open(&address.place)
+        .await
+        .map_err(|error| can_not_connect(address, error))?;
     let mut talk = Talk {
         read,
         write,
         buffer: ReadBuffer::new(),
+        address,
+        warnings: Vec::new(),
     };
-
-    let hello = talk.ask(&hello(address, settings)).await?;
-    let hello = accepted(hello).map_err(|refusal| refused_hello(address, &refusal))?;
-    match field(&hello, "mode").and_then(bytes) {
-        Some(b"cluster") => {
+    let Greeting {
+        resp3,
+        client,
+        mut mode,
+    } = talk.greet(settings).await?;
+    if address.database != 0 {
+        let selected = talk.ask(cmd("SELECT").arg(address.database)).await?;
+        accepted(selected).map_err(|refusal| refused(address, "SELECT", &refusal))?;
+    }
+    let mut identity = Identity {
+        process: None,
+        client,
+    };
+    let (mut fates, mut progress, mut tracking) = (Vec::new(), None, false);
+    if settings.proofs {
+        tracking = resp3 && talk.track().await?;
+        let server = talk.ask(cmd("INFO").arg("server")).await?;
+        identity.process = info_field(&server, "run_id");
+        mode = mode
+            .or_else(|| info_field(&server, "redis_mode"))
+            .or_else(|| info_field(&server, "server_mode"));
+        fates = talk.fates(questions.lost, &identity).await?;
+        match questions.role {
+            Role::Primary => talk.may_kill().await?,
+            Role::Replica if !tracking => talk.may_enclose().await?,
+            Role::Replica => {}
+        }
+        progress = Some(talk.sample().await?);
+    }
+    match mode.as_deref() {
+        Some("cluster") => {
             let message = format!("{address} runs in cluster mode, which highwater does not support yet");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        Some(b"sentinel") => {
+        Some("sentinel") => {
             let message = format!("{address} is a sentinel, not a data node");
             return Err(Error::new(ErrorKind::Config, message));
         }
         _ => {}
     }
-    if address.database != 0 {
-        let selected = talk.ask(cmd("SELECT").arg(address.database)).await?;
-        accepted(selected).map_err(|refusal| refused(address, "SELECT", &refusal))?;
-    }
-    // Null pushes void proofs (law 3 b); OPTIN tracks no key by itself.
-    let tracking = talk
-        .ask(cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN"))
-        .await?;
-    accepted(tracking).map_err(|refusal| refused(address, "CLIENT TRACKING", &refusal))?;
-    let identity = Identity {
-        process: run_id(&talk.ask(cmd("INFO").arg("server")).await?),
-        client: match field(&hello, "id") {
-            Some(Value::Int(id)) => *id,
-            _ => -1,
-        },
+    let table = if questions.table {
+        talk.table().await?
+    } else {
+        None
     };
-    let fates = talk.fates(lost, &identity).await?;
-    let info = talk.ask(cmd("INFO").arg("replication")).await?;
-    let info = accepted(info).map_err(|refusal| refused(address, "INFO", &refusal))?;
-    let text = bytes(&info).unwrap_or_default();
-    let progress = Progress::scan(text).map_err(|error| {
-        Error::new(
-            ErrorKind::Protocol,
-            format!("{address} does not say how it replicates"),
-        )
-        .with_source(error)
-    })?;
     Ok(Opened {
         read: talk.read,
         write: talk.write,
@@ -92,31 +139,169 @@ pub(super) async fn open(
         identity,
         fates,
         progress,
+        manners: Manners { resp3, tracking },
+        table,
+        warnings: talk.warnings,
     })
 }
 
-fn hello(address: &Address, settings: &Settings) -> Cmd {
-    let mut hello = cmd("HELLO");
-    hello.arg(3);
-    if let Some(password) = &address.password {
-        hello
-            .arg("AUTH")
-            .arg(address.username.as_deref().unwrap_or("default"))
-            .arg(password);
-    }
-    if let Some(name) = &settings.client_name {
-        hello.arg("SETNAME").arg(name);
-    }
-    hello
+/// What the first exchange has told.
+struct Greeting {
+    resp3: bool,
+    client: i64,
+    mode: Option<String>,
 }
 
-struct Talk {
+struct Talk<'a> {
     read: ReadHalf,
     write: WriteHalf,
     buffer: ReadBuffer,
+    address: &'a Address,
+    warnings: Vec<String>,
 }
 
-impl Talk {
+impl Talk<'_> {
+    /// Says which protocol is spoken, and who we are.
+    async fn greet(&mut self, settings: &Settings) -> Result<Greeting, Error> {
+        let address = self.address;
+        let protocol = address.protocol.or(settings.protocol);
+        if protocol != Some(ProtocolVersion::RESP2) {
+            let hello = self
+                .ask(&hello(address, settings))
+                .await
+                .map_err(|error| at_first(address, error))?;
+            match accepted(hello) {
+                Ok(hello) => {
+                    return Ok(Greeting {
+                        resp3: true,
+                        client: number(field(&hello, "id")),
+                        mode: field(&hello, "mode")
+                            .and_then(bytes)
+                            .map(|mode| String::from_utf8_lossy(mode).into_owned()),
+                    });
+                }
+                Err(refusal) if protocol.is_none() && knows_no_hello(&refusal) => {
+                    self.warn("HELLO 3 is refused: RESP2 is spoken, which costs a MULTI around each read");
+                }
+                Err(refusal) => return Err(refused_hello(address, &refusal)),
+            }
+        }
+        if let Some(password) = &address.password {
+            let mut auth = cmd("AUTH");
+            if let Some(username) = &address.username {
+                auth.arg(username);
+            }
+            let answer = self
+                .ask(auth.arg(password))
+                .await
+                .map_err(|error| at_first(address, error))?;
+            accepted(answer).map_err(|refusal| refused_auth(address, &refusal))?;
+        }
+        if let Some(name) = &settings.client_name {
+            let named = self
+                .ask(cmd("CLIENT").arg("SETNAME").arg(name))
+                .await
+                .map_err(|error| at_first(address, error))?;
+            // The name is for people only; who may not give one goes without.
+            if let Err(refusal) = accepted(named)
+                && refusal.code() == "NOAUTH"
+            {
+                return Err(refused(address, "CLIENT SETNAME", &refusal));
+            }
+        }
+        let client = self.ask(cmd("CLIENT").arg("ID")).await?;
+        if let Value::ServerError(refusal) = &client
+            && refusal.code() == "NOAUTH"
+        {
+            return Err(refused(address, "CLIENT ID", refusal));
+        }
+        Ok(Greeting {
+            resp3: false,
+            client: number(Some(&client)),
+            mode: None,
+        })
+    }
+
+    /// Turns tracking on, for its null pushes, which void proofs (law 3 b); OPTIN tracks no key by itself.
+    /// False when that is refused.
+    async fn track(&mut self) -> Result<bool, Error> {
+        let tracking = self
+            .ask(cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN"))
+            .await?;
+        match accepted(tracking) {
+            Ok(_) => Ok(true),
+            Err(refusal) if is_passing(&refusal) => Err(refused(self.address, "CLIENT TRACKING", &refusal)),
+            Err(refusal) => {
+                self.warn(&format!(
+                    "CLIENT TRACKING is refused ({refusal}): each read on a replica travels in a MULTI of its own; \
+                     allow +client|tracking"
+                ));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Where the node is.
+    async fn sample(&mut self) -> Result<Progress, Error> {
+        let address = self.address;
+        let info = self.ask(cmd("INFO").arg("replication")).await?;
+        let info = accepted(info).map_err(|refusal| refused(address, "INFO", &refusal))?;
+        Progress::scan(bytes(&info).unwrap_or_default()).map_err(|error| {
+            let message = format!("{address} does not say how it replicates");
+            Error::new(ErrorKind::Protocol, message).with_source(error)
+        })
+    }
+
+    /// Makes sure that proofs between MULTI and EXEC are possible (law 3 a).
+    async fn may_enclose(&mut self) -> Result<(), Error> {
+        for command in [
+            cmd("MULTI"),
+            cmd("INFO").arg("replication").to_owned(),
+            cmd("EXEC"),
+        ] {
+            let reply = self.ask(&command).await?;
+            if let Err(refusal) = accepted(reply) {
+                let what = "MULTI, INFO and EXEC, which proofs need without CLIENT TRACKING";
+                return Err(refused(self.address, what, &refusal));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes whether lost connections can be closed at the server.
+    async fn may_kill(&mut self) -> Result<(), Error> {
+        let answer = self.ask(cmd("CLIENT").arg("KILL").arg("ID").arg(NOBODY)).await?;
+        if let Err(refusal) = accepted(answer) {
+            if is_passing(&refusal) {
+                return Err(refused(self.address, "CLIENT KILL", &refusal));
+            }
+            self.warn(&format!(
+                "CLIENT KILL is refused ({refusal}): writes of a lost connection stay in doubt for the grace time; \
+                 allow +client|kill"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The server's table of commands.
+    async fn table(&mut self) -> Result<Option<Value>, Error> {
+        match accepted(self.ask(&cmd("COMMAND")).await?) {
+            Ok(table) => Ok(Some(table)),
+            Err(refusal) if is_passing(&refusal) => Err(refused(self.address, "COMMAND", &refusal)),
+            Err(refusal) => {
+                self.warn(&format!(
+                    "COMMAND is refused ({refusal}): a built-in table says which commands read, and others go to \
+                     the primary; allow +command"
+                ));
+                Ok(None)
+            }
+        }
+    }
+
+    fn warn(&mut self, what: &str) {
+        self.warnings.push(what.to_owned());
+    }
+
     /// Sends one command and waits for its reply, past pushes.
     async fn ask(&mut self, command: &Cmd) -> Result<Value, Error> {
         let packed = command.get_packed_command();
@@ -152,9 +337,7 @@ impl Talk {
             self.buffer.filled(len);
         }
     }
-}
 
-impl Talk {
     /// Makes sure that lost connections deliver nothing more, as far as we may.
     async fn fates(&mut self, lost: Vec<Identity>, here: &Identity) -> Result<Vec<(Identity, Fate)>, Error> {
         let mut fates = Vec::with_capacity(lost.len());
@@ -182,45 +365,131 @@ impl Talk {
     }
 }
 
-fn accepted(value: Value) -> Result<Value, redis::ServerError> {
+fn accepted(value: Value) -> Result<Value, ServerError> {
     match value {
         Value::ServerError(error) => Err(error),
         value => Ok(value),
     }
 }
 
-fn refused_hello(address: &Address, refusal: &redis::ServerError) -> Error {
+fn hello(address: &Address, settings: &Settings) -> Cmd {
+    let mut hello = cmd("HELLO");
+    hello.arg(3);
+    if let Some(password) = &address.password {
+        hello
+            .arg("AUTH")
+            .arg(address.username.as_deref().unwrap_or("default"))
+            .arg(password);
+    }
+    if let Some(name) = &settings.client_name {
+        hello.arg("SETNAME").arg(name);
+    }
+    hello
+}
+
+fn can_not_connect(address: &Address, error: io::Error) -> Error {
+    let (kind, advice) = match tls_advice(&error) {
+        Some(advice) => (ErrorKind::Config, format!(": {advice}")),
+        None => (ErrorKind::Unavailable, String::new()),
+    };
+    Error::new(kind, format!("can't connect to {address}{advice}")).with_source(error)
+}
+
+/// The connection was lost before the first reply: the server may not have liked how we came.
+fn at_first(address: &Address, error: Error) -> Error {
+    let Some(cause) = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>())
+    else {
+        return error;
+    };
+    if let Some(advice) = tls_advice(cause) {
+        return Error::new(ErrorKind::Config, format!("can't connect to {address}: {advice}"))
+            .with_source(error);
+    }
+    if matches!(
+        cause.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    ) {
+        let message = format!(
+            "{address} closed the connection at the first word; if it expects TLS there, the URL begins with rediss://"
+        );
+        return Error::new(ErrorKind::Unavailable, message).with_source(error);
+    }
+    error
+}
+
+#[cfg(feature = "tls")]
+fn tls_advice(error: &io::Error) -> Option<&'static str> {
+    crate::tls::advice(error)
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls_advice(_: &io::Error) -> Option<&'static str> {
+    None
+}
+
+/// True for the refusals of servers and proxies that speak only RESP2, or allow only that.
+fn knows_no_hello(refusal: &ServerError) -> bool {
+    matches!(refusal.code(), "NOPROTO" | "NOPERM")
+        || refusal
+            .details()
+            .is_some_and(|details| details.to_ascii_lowercase().contains("unknown command"))
+}
+
+/// True for refusals that say nothing of what is allowed.
+fn is_passing(refusal: &ServerError) -> bool {
+    matches!(refusal.code(), "LOADING" | "MASTERDOWN" | "BUSY" | "NOAUTH")
+}
+
+fn refused_hello(address: &Address, refusal: &ServerError) -> Error {
     match refusal.code() {
-        "WRONGPASS" => Error::new(
-            ErrorKind::Config,
-            format!("{address} refuses the user name or the password in the URL"),
-        ),
-        "NOAUTH" => Error::new(
-            ErrorKind::Config,
-            format!("{address} asks for a password: put it into the URL, redis://user:password@host:port"),
-        ),
-        "LOADING" | "MASTERDOWN" | "BUSY" => Error::new(
-            ErrorKind::Unavailable,
-            format!("{address} is not ready: {refusal}"),
-        ),
+        "WRONGPASS" | "NOAUTH" | "LOADING" | "MASTERDOWN" | "BUSY" => refused(address, "HELLO", refusal),
         // Only the code: a server that does not know HELLO repeats its arguments, the password among them.
         code => Error::new(
             ErrorKind::Config,
-            format!("{address} does not speak RESP3 (HELLO 3: {code}); Redis 6 or later is needed"),
+            format!(
+                "{address} does not speak RESP3 (HELLO 3: {code}); take protocol=resp3 off, or use Redis 6 or later"
+            ),
         ),
     }
 }
 
-fn refused(address: &Address, what: &str, refusal: &redis::ServerError) -> Error {
-    let (kind, advice) = match refusal.code() {
+fn refused_auth(address: &Address, refusal: &ServerError) -> Error {
+    match refusal.code() {
+        "WRONGPASS" | "NOAUTH" | "LOADING" | "MASTERDOWN" | "BUSY" => refused(address, "AUTH", refusal),
+        // Only the code, as above.
+        code => Error::new(
+            ErrorKind::Config,
+            format!(
+                "{address} refuses AUTH ({code}): take the password out of the URL if the server has none"
+            ),
+        ),
+    }
+}
+
+fn refused(address: &Address, what: &str, refusal: &ServerError) -> Error {
+    let (kind, message) = match refusal.code() {
+        "WRONGPASS" => (
+            ErrorKind::Config,
+            format!("{address} refuses the user name or the password in the URL"),
+        ),
+        "NOAUTH" => (
+            ErrorKind::Config,
+            format!("{address} asks for a password: put it into the URL, redis://user:password@host:port"),
+        ),
         "NOPERM" => (
             ErrorKind::Config,
-            format!("; the user needs at least: {MINIMAL_ACL}"),
+            format!(
+                "{address} refuses {what}: {refusal}; besides the commands that you use, the user needs at least \
+                 {MINIMAL_ACL} (without client|tracking: +multi +exec)"
+            ),
         ),
-        "LOADING" | "MASTERDOWN" | "BUSY" => (ErrorKind::Unavailable, String::new()),
-        _ => (ErrorKind::Config, String::new()),
+        "LOADING" | "MASTERDOWN" | "BUSY" => (
+            ErrorKind::Unavailable,
+            format!("{address} is not ready: {refusal}"),
+        ),
+        _ => (ErrorKind::Config, format!("{address} refuses {what}: {refusal}")),
     };
-    Error::new(kind, format!("{address} refuses {what}: {refusal}{advice}"))
+    Error::new(kind, message)
 }
 
 /// A field of HELLO's reply.
@@ -232,6 +501,14 @@ fn field<'a>(hello: &'a Value, name: &str) -> Option<&'a Value> {
         .map(|(_, value)| value)
 }
 
+/// A connection's number; −1 where it is not told.
+fn number(value: Option<&Value>) -> i64 {
+    match value {
+        Some(Value::Int(id)) => *id,
+        _ => -1,
+    }
+}
+
 /// The bytes of a string, of whatever kind.
 fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
@@ -241,9 +518,11 @@ fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// The server process's name for itself.
-fn run_id(info: &Value) -> Option<String> {
+/// A field of INFO's reply.
+fn info_field(info: &Value, name: &str) -> Option<String> {
     let text = std::str::from_utf8(bytes(info)?).ok()?;
-    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
-    Some(id.to_owned()).filter(|id| !id.is_empty())
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim_end().to_owned()).filter(|value| !value.is_empty())
 }

@@ -10,8 +10,7 @@ use std::{
 
 use highwater_core::{History, Offset, PendingWrite, Progress, Role};
 
-/// How many lost writes of a node are kept for settlement; more stay in doubt (invariant 8).
-const CAPACITY: usize = 10_000;
+use crate::defaults::MAX_LOST_WRITES;
 
 /// Which connection of which server process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +61,7 @@ impl LostWrites {
         }
         let mut groups = self.groups();
         let kept: usize = groups.iter().map(|group| group.writes.len()).sum();
-        writes.truncate(CAPACITY.saturating_sub(kept));
+        writes.truncate(MAX_LOST_WRITES.saturating_sub(kept));
         groups.push(Group {
             connection: connection.clone(),
             history,
@@ -218,7 +217,7 @@ mod tests {
             client: 1,
         };
         let (session, lost) = (Session::new(), LostWrites::default());
-        let writes = (0..=CAPACITY)
+        let writes = (0..=MAX_LOST_WRITES)
             .map(|_| {
                 let (write, guard) = session.begin_write(&Scope::default(), history);
                 guard.replied();

@@ -1,47 +1,59 @@
-//! Nodes: one server each, with the pipelined connection to it. The only code that touches sockets.
+//! Nodes: one server each, with the pipelined connections to it. The only code that touches sockets.
 
 mod address;
 mod connection;
 mod driver;
+mod enclosed;
 mod handshake;
 mod lost;
 mod own;
 mod reply;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiters;
 
 use std::{
+    pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
 use highwater_core::{Edges, History, Offset, Progress, Role, Scope};
-use tokio::sync::{Notify, watch};
+use redis::ProtocolVersion;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 pub(crate) use self::{
     address::Address,
     connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request},
     driver::{in_doubt, unsent},
+    enclosed::each_alone,
+    handshake::Manners,
     own::OwnConnection,
 };
+pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 use self::{
     driver::{Driver, Use},
-    handshake::Opened,
+    handshake::{Opened, Questions},
     lost::{Identity, LostWrites},
     waiters::Waiters,
 };
 use crate::{
+    command::CommandTable,
+    defaults::{MAX_BACKOFF, MIN_BACKOFF},
     error::{Error, ErrorKind},
     lag::Timeline,
     moments::Moments,
     observe::{NodeMeters, Throttle},
+    route::closed,
 };
-
-/// The shortest and the longest pause before a connection is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// Reads one whole reply; `None` when more bytes are needed.
 #[cfg(feature = "unstable-internals")]
@@ -61,6 +73,12 @@ pub(crate) struct Settings {
     /// How long a lost connection can go on delivering, where the server may not be told to close it.
     pub(crate) doubt_grace: Duration,
     pub(crate) bounds: Bounds,
+    /// The protocol, where the URL says nothing of it; `None` tries RESP3 and then RESP2.
+    pub(crate) protocol: Option<ProtocolVersion>,
+    /// How many connections each node gets.
+    pub(crate) connections: usize,
+    /// False: no INFO is ever sent.
+    pub(crate) proofs: bool,
 }
 
 /// What the nodes of a client have learnt together.
@@ -72,6 +90,8 @@ pub(crate) struct Knowledge {
     timeline: Mutex<Timeline>,
     /// Where it was at moments known for sure, for reads of bounded staleness.
     moments: Mutex<Moments>,
+    /// What the primary's commands do, once it has been asked.
+    pub(crate) table: OnceLock<CommandTable>,
 }
 
 impl Knowledge {
@@ -91,13 +111,24 @@ pub(crate) struct Sample {
     pub(crate) at: Instant,
 }
 
-/// How it stands with a node's connection.
-#[derive(Clone, Debug)]
-pub(crate) enum Link {
+/// How it stands with one of a node's connections.
+#[derive(Debug)]
+enum Link {
     /// The first attempt is under way.
     Connecting,
     Up(Arc<Connection>),
     Down(Error),
+}
+
+/// How it stands with a node's connections together: as good as the best of them.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) up: usize,
+    pub(crate) connecting: bool,
+    pub(crate) in_flight: usize,
+    pub(crate) manners: Option<Manners>,
+    /// Why the first one that is down is down.
+    pub(crate) error: Option<Error>,
 }
 
 /// One server.
@@ -106,10 +137,17 @@ pub(crate) struct Node {
     pub(crate) address: Address,
     /// What the configuration says that it is.
     pub(crate) expected_role: Role,
+    /// Where it is, as the configuration says.
+    pub(crate) zone: Option<String>,
+    /// That is where reads are to go first.
+    pub(crate) preferred: bool,
     settings: Settings,
     knowledge: Arc<Knowledge>,
-    link: RwLock<Link>,
-    attempts: watch::Sender<u64>,
+    links: Box<[RwLock<Link>]>,
+    /// Counts changes of the links.
+    changes: watch::Sender<u64>,
+    /// No more connections are made; those that are there end when all is answered.
+    closing: watch::Sender<bool>,
     /// The last progress: a hint for routing, never a proof (law 4).
     hint: Mutex<Option<Sample>>,
     lag: Mutex<crate::lag::Lag>,
@@ -127,12 +165,15 @@ pub(crate) struct Node {
     meters: NodeMeters,
     /// How often the log hears of lost connections.
     losses: Throttle,
+    /// What the server refuses, and what that means.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Node {
     pub(crate) fn new(
         address: Address,
         expected_role: Role,
+        (zone, preferred): (Option<String>, bool),
         settings: Settings,
         knowledge: Arc<Knowledge>,
     ) -> Arc<Self> {
@@ -141,10 +182,15 @@ impl Node {
         Arc::new(Self {
             address,
             expected_role,
-            settings,
+            zone,
+            preferred,
             knowledge,
-            link: RwLock::new(Link::Connecting),
-            attempts: watch::Sender::new(0),
+            links: (0..settings.connections.max(1))
+                .map(|_| RwLock::new(Link::Connecting))
+                .collect(),
+            settings,
+            changes: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
             hint: Mutex::new(None),
             lag: Mutex::default(),
             waiters: Waiters::default(),
@@ -155,19 +201,35 @@ impl Node {
             before: Mutex::new(None),
             meters,
             losses: Throttle::default(),
+            warnings: Mutex::default(),
         })
     }
 
-    /// Keeps the node connected, for ever: connects, drives the connection to its end, pauses, and
-    /// begins anew with unknown progress.
-    pub(crate) async fn keep_connected(self: Arc<Self>) {
-        let mut pause = BACKOFF.0;
-        loop {
-            let (error, driver) = match self.connect().await {
+    /// Keeps the node connected from now on: a task for each connection.
+    pub(crate) fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        (0..self.links.len())
+            .map(|place| tokio::spawn(Arc::clone(self).keep_connected(place)))
+            .collect()
+    }
+
+    /// Keeps one connection up until the node is closed: connects, drives the connection to its end,
+    /// pauses, and begins anew with unknown progress.
+    async fn keep_connected(self: Arc<Self>, place: usize) {
+        let mut closing = self.closing.subscribe();
+        let mut pause = MIN_BACKOFF;
+        while !*closing.borrow_and_update() {
+            let connected = {
+                let closed = pin!(closing.wait_for(|closing| *closing));
+                match select(pin!(self.connect(place)), closed).await {
+                    Either::Left((connected, _)) => connected,
+                    Either::Right(_) => break,
+                }
+            };
+            let (error, driver) = match connected {
                 Ok(mut driver) => {
-                    pause = BACKOFF.0;
+                    pause = MIN_BACKOFF;
                     let error = driver.run().await;
-                    self.lost_connection(&error);
+                    self.lost_connection(&error, *closing.borrow());
                     (error, Some(driver))
                 }
                 Err(error) => {
@@ -175,56 +237,78 @@ impl Node {
                     (error, None)
                 }
             };
-            let last = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(last) = last {
-                *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.progress);
+            self.set_link(place, Link::Down(error));
+            if self.links().up == 0 {
+                let last = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(last) = last {
+                    *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.progress);
+                }
+                self.meters.up(false);
             }
-            self.set_link(Link::Down(error));
             // Callers learn of it once the node says so as well.
             drop(driver);
             self.waiters.wake_all();
             // Jitter, so that clients don't come back in step.
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            let jittered = pin!(tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)));
+            let closed = pin!(closing.wait_for(|closing| *closing));
+            select(jittered, closed).await;
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
+        self.set_link(place, Link::Down(closed()));
+        self.waiters.wake_all();
     }
 
-    fn lost_connection(&self, error: &Error) {
+    fn lost_connection(&self, error: &Error, closing: bool) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
         self.meters.disconnected();
-        self.meters.up(false);
-        if let Some(suppressed) = self.losses.admit(Instant::now()) {
+        if closing {
+            tracing::debug!(node = %self.address, "connection closed");
+        } else if let Some(suppressed) = self.losses.admit(Instant::now()) {
             tracing::warn!(node = %self.address, %error, suppressed, "connection lost");
         }
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Driver, Error> {
+    async fn connect(self: &Arc<Self>, place: usize) -> Result<Driver, Error> {
+        let asked_for_table = self.expected_role == Role::Primary && self.knowledge.table.get().is_none();
         // Whatever the first sample says was so later than now.
         let asked = Instant::now();
-        let opened = self.open(self.lost.connections()).await?;
+        let opened = self.open(self.lost.connections(), asked_for_table).await?;
+        if asked_for_table {
+            let table = opened.table.as_ref().map(CommandTable::from_reply);
+            // Another connection may have been faster.
+            let _ = self.knowledge.table.set(table.unwrap_or_default());
+        }
+        self.warn(opened.warnings);
         let first = opened.progress;
-        self.meters.settled(self.lost.learnt(&opened.fates, &first));
-        let connection = Connection::new(
+        if let Some(first) = &first {
+            self.meters.settled(self.lost.learnt(&opened.fates, first));
+            let sample = Sample {
+                progress: *first,
+                at: Instant::now(),
+            };
+            self.publish(sample, Some(asked));
+        }
+        self.meters.up(true);
+        let role = first.map(|first| first.role);
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (before, &first) {
+            (Some(before), Some(first)) => {
+                tracing::info!(node = %self.address, ?role, "connected again");
+                self.tell_changes(&before, first);
+            }
+            _ => tracing::debug!(node = %self.address, ?role, "connected"),
+        }
+        let connection = Arc::new(Connection::new(
             opened.write,
             self.settings.bounds,
-            first.history,
+            opened.manners,
+            first.as_ref(),
             self.meters.clone(),
-        );
-        let connection = Arc::new(connection);
-        let sample = Sample {
-            progress: first,
-            at: Instant::now(),
-        };
-        self.publish(sample, Some(asked));
-        self.meters.up(true);
-        match self.before.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(before) => {
-                tracing::info!(node = %self.address, role = ?first.role, "connected again");
-                self.tell_changes(&before, &first);
-            }
-            None => tracing::debug!(node = %self.address, role = ?first.role, "connected"),
+        ));
+        self.set_link(place, Link::Up(Arc::clone(&connection)));
+        if *self.closing.borrow() {
+            connection.drain(&closed());
         }
-        self.set_link(Link::Up(Arc::clone(&connection)));
         let ends = (opened.read, opened.buffer);
         Ok(Driver::new(
             Arc::clone(self),
@@ -236,53 +320,162 @@ impl Node {
         ))
     }
 
-    /// Opens and introduces a connection, and asks after these lost ones on it.
-    async fn open(&self, lost: Vec<Identity>) -> Result<Opened, Error> {
-        let opening = handshake::open(&self.address, &self.settings, lost);
+    /// Opens and introduces a connection, and asks after these lost ones on it, and for the table of
+    /// commands if wanted.
+    async fn open(&self, lost: Vec<Identity>, table: bool) -> Result<Opened, Error> {
+        let questions = Questions {
+            role: self.expected_role,
+            lost,
+            table,
+        };
+        let opening = handshake::open(&self.address, &self.settings, questions);
         match tokio::time::timeout(self.settings.connect_timeout, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Error::new(
                 ErrorKind::Unavailable,
                 format!(
-                    "{} did not answer within {:?}",
-                    self.address, self.settings.connect_timeout
+                    "{} did not answer within {:?}{}",
+                    self.address,
+                    self.settings.connect_timeout,
+                    self.address.silence_advice()
                 ),
             )),
         }
     }
 
-    fn set_link(&self, link: Link) {
-        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
-        self.attempts.send_modify(|attempts| *attempts += 1);
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
     }
 
-    pub(crate) fn link(&self) -> Link {
-        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Takes note of what the server refuses; says it once.
+    fn warn(&self, warnings: Vec<String>) {
+        let mut known = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
+            tracing::warn!(node = %self.address, "{warning}");
+        }
+        *known = warnings;
     }
 
-    /// The connection, when there is one.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Makes no more connections, and ends those that are there once all is answered.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+        for link in &self.links {
+            if let Link::Up(connection) = &*link.read().unwrap_or_else(PoisonError::into_inner) {
+                connection.drain(&closed());
+            }
+        }
+        self.waiters.wake_all();
+    }
+
+    fn set_link(&self, place: usize, link: Link) {
+        if let Some(slot) = self.links.get(place) {
+            *slot.write().unwrap_or_else(PoisonError::into_inner) = link;
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    pub(crate) fn links(&self) -> Links {
+        let mut links = Links::default();
+        for link in &self.links {
+            match &*link.read().unwrap_or_else(PoisonError::into_inner) {
+                Link::Connecting => links.connecting = true,
+                Link::Up(connection) => {
+                    links.up += 1;
+                    links.in_flight += connection.load();
+                    links.manners = Some(connection.manners);
+                }
+                Link::Down(error) => {
+                    links.error.get_or_insert_with(|| error.clone());
+                }
+            }
+        }
+        links
+    }
+
+    /// The connection with the least in flight, when there is one.
     ///
     /// # Errors
     ///
     /// Why there is none.
     pub(crate) fn connection(&self) -> Result<Arc<Connection>, Error> {
-        match &*self.link.read().unwrap_or_else(PoisonError::into_inner) {
-            Link::Up(connection) => Ok(Arc::clone(connection)),
-            Link::Connecting => {
-                let message = format!("the first connection to {} is still being made", self.address);
-                Err(Error::new(ErrorKind::Unavailable, message))
+        let mut chosen: Option<(usize, Arc<Connection>)> = None;
+        for link in &self.links {
+            if let Link::Up(connection) = &*link.read().unwrap_or_else(PoisonError::into_inner) {
+                let load = connection.load();
+                if chosen.as_ref().is_none_or(|(least, _)| load < *least) {
+                    chosen = Some((load, Arc::clone(connection)));
+                }
+                if load == 0 {
+                    break;
+                }
             }
-            Link::Down(error) if error.kind() == ErrorKind::Config => Err(error.clone()),
-            // Whatever ended the last connection: nothing is sent now.
-            Link::Down(error) => Err(unsent(error)),
+        }
+        chosen
+            .map(|(_, connection)| connection)
+            .ok_or_else(|| self.no_connection())
+    }
+
+    fn no_connection(&self) -> Error {
+        let links = self.links();
+        match links.error {
+            Some(error) if !links.connecting => match error.kind() {
+                ErrorKind::Config | ErrorKind::Closed => error,
+                // Whatever ended the last connection: nothing is sent now.
+                _ => unsent(&error),
+            },
+            _ => {
+                let message = format!("the first connection to {} is still being made", self.address);
+                Error::new(ErrorKind::Unavailable, message)
+            }
         }
     }
 
-    /// Waits for the first attempt to connect to succeed or fail.
+    /// The connection; waits for the first attempts to connect to succeed or fail.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only looks.
     pub(crate) async fn first_attempt(&self) -> Result<Arc<Connection>, Error> {
+        let attempted = |_: &u64| {
+            let links = self.links();
+            links.up > 0 || !links.connecting
+        };
         // The sender lives in this node, so waiting can't fail.
-        let _ = self.attempts.subscribe().wait_for(|attempts| *attempts > 0).await;
+        let _ = self.changes.subscribe().wait_for(attempted).await;
         self.connection()
+    }
+
+    /// Waits until the node is connected, or refuses us.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connection`], only of the kinds `Config` and `Closed`.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only looks.
+    pub(crate) async fn connected(&self) -> Result<Arc<Connection>, Error> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            match self.connection() {
+                Err(error) if !matches!(error.kind(), ErrorKind::Config | ErrorKind::Closed) => {}
+                outcome => return outcome,
+            }
+            // The sender lives in this node, so waiting can't fail.
+            let _ = changes.changed().await;
+        }
     }
 
     /// The last progress that the node told: a hint.

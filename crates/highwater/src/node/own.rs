@@ -3,16 +3,22 @@
 //! INFO in the wrong place would become part of the caller's transaction.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
+
 use super::{
-    BACKOFF, Node, Sample,
+    Node, Sample,
     connection::{Connection, Ending, Request, Sent},
     driver::{Driver, Use},
 };
-use crate::error::Error;
+use crate::{
+    defaults::{MAX_BACKOFF, MIN_BACKOFF},
+    error::Error,
+};
 
 /// A connection of one caller's own. Dropped, it ends when what is in flight has been answered.
 #[derive(Debug)]
@@ -29,20 +35,20 @@ impl Node {
         held: impl Send + 'static,
     ) -> Result<OwnConnection, Error> {
         let asked = Instant::now();
-        let opened = self.open(Vec::new()).await?;
+        let opened = self.open(Vec::new(), false).await?;
         let first = opened.progress;
         let connection = Connection::new(
             opened.write,
             self.settings.bounds,
-            first.history,
+            opened.manners,
+            first.as_ref(),
             self.meters.clone(),
         );
         let connection = Arc::new(connection);
-        let sample = Sample {
-            progress: first,
-            at: Instant::now(),
-        };
-        self.publish(sample, Some(asked));
+        if let Some(progress) = first {
+            let at = Instant::now();
+            self.publish(Sample { progress, at }, Some(asked));
+        }
         let mut driver = Driver::new(
             Arc::clone(self),
             Use::Exclusive,
@@ -60,22 +66,28 @@ impl Node {
         Ok(OwnConnection(connection))
     }
 
-    /// Settles the writes of lost connections while the shared one is up, for ever: the lost
+    /// Settles the writes of lost connections while a shared one is up, until the node is closed: the lost
     /// connection is killed from a new one, which then takes a sample.
     pub(crate) async fn keep_settled(self: Arc<Self>) {
+        let mut closing = self.closing.subscribe();
         loop {
-            self.orphans.notified().await;
-            let mut pause = BACKOFF.0;
-            while self.lost.any_unasked() {
-                match self.open(self.lost.connections()).await {
+            let orphans = pin!(self.orphans.notified());
+            let closed = pin!(closing.wait_for(|closing| *closing));
+            if let Either::Right(_) = select(orphans, closed).await {
+                return;
+            }
+            let mut pause = MIN_BACKOFF;
+            while self.lost.any_unasked() && !self.is_closing() {
+                match self.open(self.lost.connections(), false).await {
                     Ok(opened) => {
-                        let settled = self.lost.learnt(&opened.fates, &opened.progress);
-                        self.meters.settled(settled);
+                        // Without proofs nothing is ever lost from a session.
+                        let Some(progress) = &opened.progress else { break };
+                        self.meters.settled(self.lost.learnt(&opened.fates, progress));
                     }
                     Err(error) => {
                         tracing::debug!(node = %self.address, %error, "lost writes can't be settled yet");
                         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                        pause = (pause * 2).min(BACKOFF.1);
+                        pause = (pause * 2).min(MAX_BACKOFF);
                     }
                 }
             }

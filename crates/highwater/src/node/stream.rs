@@ -1,5 +1,8 @@
-//! Sockets: the only place that opens one.
+//! Sockets: the only place that opens one. On plain ones, reading and writing are apart; a TLS session
+//! is one thing for both.
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::{
     io,
     pin::Pin,
@@ -15,6 +18,8 @@ use tokio::{
 use tokio::net::{UnixStream, unix};
 
 use super::address::Place;
+#[cfg(feature = "tls")]
+use super::tls::TlsStream;
 
 /// The half of a socket that the driver reads.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     #[cfg(unix)]
     Unix(unix::OwnedReadHalf),
+    #[cfg(feature = "tls")]
+    Tls(Arc<TlsStream>),
 }
 
 /// The half of a socket that callers and the driver write, from any task.
@@ -30,17 +37,32 @@ pub(crate) enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     #[cfg(unix)]
     Unix(unix::OwnedWriteHalf),
+    #[cfg(feature = "tls")]
+    Tls(Arc<TlsStream>),
 }
 
 /// Opens a connection.
+///
+/// # Errors
+///
+/// What the system says. For TLS, also what the handshake says.
 pub(crate) async fn open(place: &Place) -> io::Result<(ReadHalf, WriteHalf)> {
     match place {
         Place::Tcp { host, port } => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, *port)).await?;
-            stream.set_nodelay(true)?;
-            let (read, write) = stream.into_split();
+            let (read, write) = tcp(host, *port).await?.into_split();
             Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+        }
+        #[cfg(feature = "tls")]
+        Place::Tls {
+            host,
+            port,
+            config,
+            name,
+            ..
+        } => {
+            let socket = tcp(host, *port).await?;
+            let stream = TlsStream::connect(socket, Arc::clone(config), name.clone()).await?;
+            Ok((ReadHalf::Tls(Arc::clone(&stream)), WriteHalf::Tls(stream)))
         }
         #[cfg(unix)]
         Place::Unix(path) => {
@@ -50,6 +72,13 @@ pub(crate) async fn open(place: &Place) -> io::Result<(ReadHalf, WriteHalf)> {
         #[cfg(not(unix))]
         Place::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets here")),
     }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl ReadHalf {
@@ -64,6 +93,8 @@ impl ReadHalf {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut space),
             #[cfg(unix)]
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut space),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => return stream.poll_read(context, space.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(space.filled().len()))
     }
@@ -137,6 +168,19 @@ impl WriteHalf {
             Self::Tcp(half) => half.try_write(bytes),
             #[cfg(unix)]
             Self::Unix(half) => half.try_write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Passes on what has been taken and is still held back; true when nothing is. Only TLS holds back.
+    pub(crate) fn flush(&self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) => Ok(true),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(true),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.flush(),
         }
     }
 
@@ -149,6 +193,8 @@ impl WriteHalf {
             // Nothing is held back on a unix socket: what was written has arrived.
             #[cfg(unix)]
             Self::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.abort(),
         }
     }
 
@@ -158,6 +204,8 @@ impl WriteHalf {
             Self::Tcp(half) => half.as_ref().poll_write_ready(context),
             #[cfg(unix)]
             Self::Unix(half) => half.as_ref().poll_write_ready(context),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.poll_write_ready(context),
         }
     }
 }

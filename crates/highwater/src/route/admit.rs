@@ -32,7 +32,9 @@ impl Router {
             .level
             .or_else(|| session.and_then(Session::level))
             .unwrap_or(self.level);
-        let requirement = session.map(|session| session.requirement(&self.scope, level));
+        let requirement = session
+            .filter(|_| self.proofs)
+            .map(|session| session.requirement(&self.scope, level));
         Read {
             command,
             session,
@@ -158,7 +160,7 @@ impl Router {
                 return Ok(Reason::Command);
             }
             Proof::Between(progress, _) => self.admit(read, &progress, Reason::Command),
-            Proof::None => Err(self.unproven()),
+            Proof::None | Proof::Refused => Err(self.unproven()),
         };
         outcome.or_else(|error| match error.kind() {
             _ if reads() => Err(carried_out(error)),
@@ -166,6 +168,18 @@ impl Router {
             ErrorKind::UnknownHistory => Ok(Reason::UnknownHistory),
             _ => Ok(Reason::Command),
         })
+    }
+
+    /// The proof that a read needs of the primary.
+    pub(super) fn primarys_proof(&self, read: &Read<'_>) -> ProofWanted {
+        let nothing = !self.proofs
+            || read.level == Consistency::Eventual
+            || (read.requirement.is_empty() && read.level == Consistency::ReadYourWrites);
+        if nothing {
+            ProofWanted::Nothing
+        } else {
+            ProofWanted::Trailing
+        }
     }
 
     pub(super) fn coverage(&self, requirement: &Requirement, progress: &Progress) -> Coverage {
@@ -179,17 +193,6 @@ impl Router {
 }
 
 impl Read<'_> {
-    /// The proof that this read needs of the primary.
-    pub(super) fn primarys_proof(&self) -> ProofWanted {
-        if self.level == Consistency::Eventual
-            || (self.requirement.is_empty() && self.level == Consistency::ReadYourWrites)
-        {
-            ProofWanted::Nothing
-        } else {
-            ProofWanted::Trailing
-        }
-    }
-
     /// What a replica must cover.
     pub(super) fn at_replicas(&self) -> &Requirement {
         self.at_replicas.as_ref().unwrap_or(&self.requirement)

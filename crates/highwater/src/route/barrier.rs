@@ -3,22 +3,17 @@
 //! they arrived, serves all who wait, and there is at most one such INFO each few milliseconds, so that
 //! bad tokens can't load the primary (invariant 5).
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_core::{Progress, Role};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::closed;
 use crate::{
+    defaults::BARRIER_PACE,
     error::{Error, ErrorKind},
     node::{Node, Proof, ProofWanted, Request},
 };
-
-/// The least time between two samples.
-pub(super) const PACE: Duration = Duration::from_millis(10);
 
 type Waiting = Vec<oneshot::Sender<Result<Progress, Error>>>;
 
@@ -33,6 +28,7 @@ struct State {
     waiting: Waiting,
     running: bool,
     last: Option<Instant>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Barrier {
@@ -54,9 +50,20 @@ impl Barrier {
         };
         if start {
             // A task of its own: the first caller may go away while others wait.
-            tokio::spawn(Arc::clone(self).run(Arc::clone(primary)));
+            let task = tokio::spawn(Arc::clone(self).run(Arc::clone(primary)));
+            self.state().task = Some(task);
         }
         sampled.await.map_err(|_| closed())?
+    }
+
+    /// Ends the task, if there is one; who waits learns that the client is closed.
+    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
+        let (task, waiting) = {
+            let mut state = self.state();
+            (state.task.take(), std::mem::take(&mut state.waiting))
+        };
+        drop(waiting);
+        task.inspect(JoinHandle::abort)
     }
 
     async fn run(self: Arc<Self>, primary: Arc<Node>) {
@@ -65,7 +72,7 @@ impl Barrier {
         loop {
             let last = self.state().last;
             if let Some(last) = last {
-                tokio::time::sleep_until(last + PACE).await;
+                tokio::time::sleep_until(last + BARRIER_PACE).await;
             }
             let waiting = {
                 let mut state = self.state();

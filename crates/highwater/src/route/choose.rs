@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use highwater_core::{Coverage, Point, Reason, Requirement, Role};
 
-use super::{HINT_AGE, Router};
-use crate::node::{Connection, Node, Sample};
+use super::Router;
+use crate::{
+    defaults::HINT_AGE,
+    node::{Connection, Node, Sample},
+};
 
 /// Where a read goes next.
 pub(super) enum Choice<'a> {
@@ -18,7 +21,8 @@ pub(super) enum Choice<'a> {
 }
 
 impl Router {
-    /// Chooses among the replicas: the less loaded of two that have caught up by their last word;
+    /// Chooses among the replicas: the less loaded of two that have caught up by their last word, of the
+    /// preferred zone if there are such;
     /// else the one that is likely to have caught up soonest, if that is within the wait; else the
     /// primary.
     pub(super) fn choose<'a>(
@@ -33,10 +37,17 @@ impl Router {
                 .filter(|node| !failed.is_some_and(|failed| Arc::ptr_eq(failed, node)))
                 .filter_map(|node| Some((node, node.usable(requirement)?)))
         };
-        let covered = usable().filter(|(_, sample)| {
-            self.coverage(requirement, &sample.progress) == Coverage::Covered || !self.check_proofs
-        });
-        if let Some((node, connection)) = less_loaded(covered) {
+        let covered = || {
+            usable().filter(|(_, sample)| {
+                self.coverage(requirement, &sample.progress) == Coverage::Covered || !self.check_proofs
+            })
+        };
+        let near = if self.prefers_zone {
+            less_loaded(covered().filter(|(node, _)| node.preferred))
+        } else {
+            None
+        };
+        if let Some((node, connection)) = near.or_else(|| less_loaded(covered())) {
             return Choice::Ask(node, connection);
         }
         // The hints are behind. They may be old: go by when each replica is likely to be there.

@@ -11,12 +11,15 @@ mod service;
 mod unmet;
 
 use std::{
-    sync::{Arc, PoisonError, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use highwater_core::{
-    Consistency, Coverage, Edges, Mark, Offset, Point, Progress, Reason, Role, Route, Scope,
+    Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
 };
 use redis::Value;
 use tokio::sync::Semaphore;
@@ -28,19 +31,14 @@ pub(crate) use self::{
     counters::Counters, own::Own, pool::BlockingPool, service::RouteService, unmet::Unmet,
 };
 use crate::{
-    command::{Class, Command, CommandTable, Unit},
+    command::{Class, Command, CommandTable, Unit, commands},
+    defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
-    node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, in_doubt},
+    node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, each_alone, in_doubt},
 };
 
-/// How often one read is sent to replicas before the primary is asked.
-const REPLICA_ATTEMPTS: usize = 2;
-/// How long a replica that said that it can't answer now (`LOADING`, `MASTERDOWN`, …) is passed over.
-const SUSPENSION: Duration = Duration::from_millis(100);
-/// The oldest that a hint may be before a read that passes the replica over asks for a new one.
-const HINT_AGE: Duration = Duration::from_millis(20);
 /// Bounds of staleness below this are served by the primary: samples of it are not taken so often.
-const LEAST_BOUND: Duration = barrier::PACE;
+const LEAST_BOUND: Duration = BARRIER_PACE;
 
 /// A reply, and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +86,10 @@ pub(crate) struct Router {
     pub(crate) on_unknown_history: Policy,
     pub(crate) primary: Arc<Node>,
     pub(crate) replicas: Vec<Arc<Node>>,
+    /// Some of them are in the zone that is preferred.
+    pub(crate) prefers_zone: bool,
     pub(crate) knowledge: Arc<Knowledge>,
+    /// Serves until the primary has been asked for its own.
     pub(crate) table: CommandTable,
     pub(crate) counters: Counters,
     pub(crate) permits: Semaphore,
@@ -99,11 +100,19 @@ pub(crate) struct Router {
     pub(crate) unmet: Unmet,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
+    /// False: by explicit choice nothing is proven, and everything goes to the primary.
+    pub(crate) proofs: bool,
+    pub(crate) closing: AtomicBool,
 }
 
 impl Router {
     pub(crate) fn barrier() -> Arc<Barrier> {
         Arc::default()
+    }
+
+    /// The primary and the replicas.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        std::iter::once(&self.primary).chain(&self.replicas)
     }
 
     fn edges(&self) -> RwLockReadGuard<'_, Edges> {
@@ -116,14 +125,22 @@ impl Router {
     /// True when the command may write. One that is refused does not.
     pub(crate) fn may_write(&self, command: &Command) -> bool {
         matches!(
-            self.table.classify(&command.packed, command.unit),
+            self.table().classify(&command.packed, command.unit),
             Ok(Class::Write | Class::Blocking)
         )
     }
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
-        let class = self.table.classify(&command.packed, command.unit)?;
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        let table = match self.knowledge.table.get() {
+            Some(table) => table,
+            // Boxed, as below: what is rare is not to make every call's future larger.
+            None => Box::pin(self.first_table()).await,
+        };
+        let class = table.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
             return Box::pin(self.blocking(command)).await;
         }
@@ -160,13 +177,23 @@ impl Router {
         }
     }
 
+    /// The table of commands, for the first callers of a client that has not connected yet: they wait for
+    /// the first attempt to.
+    async fn first_table(&self) -> &CommandTable {
+        // What came of it, they will see.
+        let _ = self.primary.first_attempt().await;
+        self.knowledge.table.get().unwrap_or(&self.table)
+    }
+
+    /// The table of commands, as far as it is known.
+    fn table(&self) -> &CommandTable {
+        self.knowledge.table.get().unwrap_or(&self.table)
+    }
+
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.primary.connection()?;
         let read = self.snapshot(command);
-        let (proof, writer) = match &command.session {
-            Some(session) => (ProofWanted::Trailing, Some((session, &self.scope))),
-            None => (ProofWanted::Nothing, None),
-        };
+        let (proof, writer) = self.mark_wanted(command);
         let request = Request {
             packed: &command.packed,
             replies: command.replies,
@@ -190,11 +217,25 @@ impl Router {
         }
         let answer = outcome?;
         let reads = || {
-            let looks = self.table.look(&command.packed, command.unit);
+            let looks = self.table().look(&command.packed, command.unit);
             looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
         };
         let reason = self.admit_write(&read, &answer, reads)?;
         Ok(self.written(answer.value, reason))
+    }
+
+    /// How a write's mark is come by.
+    fn mark_wanted<'a>(&'a self, command: &'a Command) -> (ProofWanted, Option<(&'a Session, &'a Scope)>) {
+        match &command.session {
+            Some(session) if !self.proofs => {
+                // Nobody will know where this write is. Who reads under the session's token elsewhere, and
+                // does prove, has to ask the primary first.
+                session.merge(&Marks::in_doubt());
+                (ProofWanted::Nothing, None)
+            }
+            Some(session) => (ProofWanted::Trailing, Some((session, &self.scope))),
+            None => (ProofWanted::Nothing, None),
+        }
     }
 
     fn written(&self, value: Value, reason: Reason) -> Reply {
@@ -209,6 +250,7 @@ impl Router {
     async fn read(&self, command: &Command, class: Class) -> Result<Reply, Error> {
         let mut read = self.prepare(command).await?;
         let mut at_primary = match read.level {
+            _ if !self.proofs => Some(Reason::PrimaryOnly),
             _ if class == Class::Cursor => Some(Reason::Command),
             Consistency::Primary => Some(Reason::Level),
             _ if read.requirement.in_doubt() => Some(Reason::InDoubt),
@@ -362,7 +404,7 @@ impl Router {
 
     /// A read that goes to the primary, which proves as well (invariant 1).
     async fn read_primary(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
-        let proof = read.primarys_proof();
+        let proof = self.primarys_proof(read);
         // A proof can be void because the history changed under it; the next one is then sound.
         for _ in 0..2 {
             let connection = self.primary.connection()?;
@@ -370,7 +412,7 @@ impl Router {
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
                 Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
-                Proof::None => continue,
+                Proof::None | Proof::Refused => continue,
             };
             return Ok(Reply {
                 value: answer.value,
@@ -394,7 +436,13 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        connection.send(&request)?.answer.await.map_err(|_| closed())?
+        let answer = connection.send(&request)?.answer.await.map_err(|_| closed())??;
+        if answer.proof == Proof::Refused && command.unit == Unit::Pipeline && command.replies > 1 {
+            // One bad command has had all refused: outside of a transaction, it would not have.
+            let each = each_alone(connection, commands(&command.packed), proof);
+            return Box::pin(each).await;
+        }
+        Ok(answer)
     }
 }
 
@@ -477,5 +525,8 @@ fn record(span: &Span, outcome: &Result<Reply, Error>) {
 }
 
 pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Disconnected, "the client has been closed")
+    Error::new(
+        ErrorKind::Closed,
+        "the client has been shut down: nothing more can be asked",
+    )
 }

@@ -82,7 +82,7 @@ impl Own {
         if std::mem::take(&mut self.midway) {
             self.give_up("a pipeline on this connection came to no end", Ending::Answered);
         }
-        let looks = router.table.look(&command.packed, command.unit)?;
+        let looks = router.table().look(&command.packed, command.unit)?;
         if command.unit != Unit::Pipeline || !looks.iter().any(Look::steers) {
             let reply = self.step(router, command, &looks).await?;
             return finished(reply, command);
@@ -199,21 +199,17 @@ impl Own {
 
     /// A write, or an EXEC with one in it, and perhaps reads as well.
     async fn write(&mut self, router: &Router, command: &Command, step: &Step<'_>) -> Result<Reply, Error> {
-        let Some(session) = &command.session else {
-            let answer = self
-                .ask(router, command, ProofWanted::Nothing, None, step)
-                .await?;
+        let (proof, writer) = router.mark_wanted(command);
+        if writer.is_none() {
+            let answer = self.ask(router, command, proof, None, step).await?;
             return Ok(router.written(answer.value, Reason::Command));
-        };
+        }
         let read = if step.reads {
             router.prepare(command).await?
         } else {
             router.snapshot(command)
         };
-        let writer = Some((session, &router.scope));
-        let answer = self
-            .ask(router, command, ProofWanted::Trailing, writer, step)
-            .await?;
+        let answer = self.ask(router, command, proof, writer, step).await?;
         let reason = router.admit_write(&read, &answer, || step.reads)?;
         Ok(router.written(answer.value, reason))
     }
@@ -221,7 +217,7 @@ impl Own {
     /// Reads, or an EXEC with nothing but reads.
     async fn read(&mut self, router: &Router, command: &Command, step: &Step<'_>) -> Result<Reply, Error> {
         let read = router.prepare(command).await?;
-        let proof = read.primarys_proof();
+        let proof = router.primarys_proof(&read);
         // What was executed or has blocked can't be asked for again: it may answer something else.
         let attempts = if step.executes || !step.patience.is_zero() {
             1
@@ -233,7 +229,7 @@ impl Own {
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !router.check_proofs => Reason::Command,
                 Proof::Between(progress, _) => router.admit(&read, &progress, Reason::Command)?,
-                Proof::None => continue,
+                Proof::None | Proof::Refused => continue,
             };
             let mut reply = Reply {
                 value: answer.value,
