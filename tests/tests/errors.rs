@@ -21,6 +21,8 @@ fn no_repetition(error: &RedisError) {
     );
 }
 
+const KEY: &str = "the-key-of-the-write";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_carries_no_hint_to_repeat_it() {
     let topology = Topology::builder().replicas(1).start().unwrap();
@@ -35,23 +37,24 @@ async fn a_write_in_doubt_carries_no_hint_to_repeat_it() {
             client.status().primary.connection == "up"
         })
         .await;
-        topology.primary().pause().unwrap();
+        // It goes out, and no further than its key.
+        front.hold_when(KEY);
         let session = Session::new();
         let mut connection = client.with(&session);
         let write = tokio::spawn(async move {
             match way {
-                "command" => connection.incr::<_, _, ()>("n", 1).await,
+                "command" => connection.incr::<_, _, ()>(KEY, 1).await,
                 "pipeline" => {
                     redis::pipe()
-                        .get("n")
-                        .incr("n", 1)
+                        .get(KEY)
+                        .incr(KEY, 1)
                         .query_async(&mut connection)
                         .await
                 }
                 "transaction" => {
                     redis::pipe()
                         .atomic()
-                        .incr("n", 1)
+                        .incr(KEY, 1)
                         .query_async(&mut connection)
                         .await
                 }
@@ -59,16 +62,13 @@ async fn a_write_in_doubt_carries_no_hint_to_repeat_it() {
                     redis::cmd("EVAL")
                         .arg("return redis.call('INCR', KEYS[1])")
                         .arg(1)
-                        .arg("n")
+                        .arg(KEY)
                         .query_async(&mut connection)
                         .await
                 }
             }
         });
-        until("the write is under way", || {
-            client.status().primary.in_flight == 1
-        })
-        .await;
+        front.wait_held(SOON).await.unwrap();
         front.cut();
         let error = write.await.unwrap().unwrap_err();
         assert_eq!(Error::of(&error).unwrap().kind(), ErrorKind::InDoubt, "{way}");
@@ -77,7 +77,6 @@ async fn a_write_in_doubt_carries_no_hint_to_repeat_it() {
             session.marks().written().any(|mark| mark.offset.is_unknown()),
             "{way}"
         );
-        topology.primary().resume().unwrap();
     }
 }
 
