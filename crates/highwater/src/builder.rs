@@ -68,9 +68,9 @@ impl Default for ClientBuilder {
             doubt_grace: defaults::DOUBT_GRACE,
             shutdown_timeout: defaults::SHUTDOWN_TIMEOUT,
             max_in_flight: defaults::MAX_IN_FLIGHT,
-            connections_per_node: defaults::CONNECTIONS_PER_NODE,
             max_dedicated: defaults::MAX_DEDICATED,
             max_blocking: defaults::MAX_BLOCKING,
+            connections_per_node: defaults::CONNECTIONS_PER_NODE,
             client_name: Some("highwater".to_owned()),
             on_possibly_lost: Policy::default(),
             on_unknown_history: Policy::default(),
@@ -449,7 +449,7 @@ impl ClientBuilder {
             replicas,
             prefers_zone,
             knowledge: Arc::clone(&knowledge),
-            table: CommandTable::default(),
+            built_in_table: CommandTable::default(),
             permits: Semaphore::new(permits),
             dedicated: Arc::new(Semaphore::new(
                 self.max_dedicated.clamp(1, Semaphore::MAX_PERMITS),
@@ -461,8 +461,7 @@ impl ClientBuilder {
             proofs: self.proofs,
             closing: AtomicBool::new(false),
         };
-        let mut tasks: Vec<_> = router.nodes().flat_map(Node::start).collect();
-        tasks.push(tokio::spawn(Arc::clone(&router.primary).keep_settled()));
+        let tasks = router.nodes().flat_map(Node::start).collect();
         Ok(Client::new(
             router,
             self.layers,

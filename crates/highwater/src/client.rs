@@ -66,6 +66,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The nodes' tasks end with the last handle; what they still hold is concluded as lost.
         self.tasks.get_mut().iter().for_each(JoinHandle::abort);
+        self.router.nodes().for_each(|node| node.abort_own());
         self.router.barrier.stop();
     }
 }
@@ -156,8 +157,8 @@ impl Client {
     /// [`ErrorKind::Config`] when the client knows no such node.
     pub fn node(&self, address: &str) -> Result<NodeConnection, Error> {
         let router = &self.0.router;
-        let node = std::iter::once(&router.primary)
-            .chain(&router.replicas)
+        let node = router
+            .nodes()
             .find(|node| node.address.to_string() == address)
             .ok_or_else(|| {
                 let message = format!("no node is at {address}: status() lists the nodes");
@@ -281,6 +282,8 @@ impl Client {
         let mut cut_off = permits.is_err();
         router.permits.close();
         drop(permits);
+        router.dedicated.close();
+        router.blocking.close();
         for node in router.nodes() {
             node.close();
         }
@@ -292,6 +295,9 @@ impl Client {
                 let _ = task.await;
             }
             tasks.pop();
+        }
+        for node in router.nodes() {
+            cut_off |= node.own_ended(deadline).await;
         }
         if let Some(task) = router.barrier.stop() {
             let _ = task.await;

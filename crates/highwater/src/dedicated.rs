@@ -46,6 +46,7 @@ pub struct DedicatedConnection {
 impl DedicatedConnection {
     pub(crate) async fn open(client: Client, session: Session) -> Result<Self, Error> {
         let router = client.router();
+        router.check_open()?;
         let permit = Arc::clone(&router.dedicated)
             .acquire_owned()
             .await

@@ -25,15 +25,15 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many requests of a client may be in flight; more wait in line:
 /// [`max_in_flight`](crate::ClientBuilder::max_in_flight).
 pub const MAX_IN_FLIGHT: usize = 8192;
-/// How many connections a client has to each node:
-/// [`connections_per_node`](crate::ClientBuilder::connections_per_node).
-pub const CONNECTIONS_PER_NODE: usize = 1;
 /// How many connections of callers' own ([`Client::dedicated`](crate::Client::dedicated)) there may be; more
 /// callers wait in line: [`max_dedicated`](crate::ClientBuilder::max_dedicated).
 pub const MAX_DEDICATED: usize = 64;
 /// How many commands that block may run at once; more wait in line:
 /// [`max_blocking`](crate::ClientBuilder::max_blocking).
 pub const MAX_BLOCKING: usize = 16;
+/// How many connections a client has to each node:
+/// [`connections_per_node`](crate::ClientBuilder::connections_per_node).
+pub const CONNECTIONS_PER_NODE: usize = 1;
 
 // What is fixed.
 

@@ -48,7 +48,8 @@ impl NodeConnection {
     pub async fn call(&self, command: impl Into<Command>) -> Result<Value, Error> {
         let command = command.into();
         let router = self.client.router();
-        let class = router.table.classify(&command.packed, command.unit)?;
+        router.check_open()?;
+        let class = router.table().await.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
             let message = format!("{} blocks, and a node's connection is shared", command.name());
             return Err(Error::new(ErrorKind::Unsupported, message));

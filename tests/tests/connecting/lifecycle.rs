@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::{Client, Error, ErrorKind, Reason, Session};
+use highwater::{Client, Command, Error, ErrorKind, Reason, Session};
 use highwater_testkit::{Relay, Server, Topology, wait_until_async};
 use redis::AsyncCommands;
 use tokio::runtime::Handle;
@@ -236,6 +236,60 @@ async fn a_shutdown_has_an_end() {
     no_task_is_left().await;
 }
 
+/// Connections of callers' own, and commands that block, end with the client, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_ends_connections_of_callers_own() {
+    let server = Server::start().unwrap();
+    for answered in [true, false] {
+        let client = Client::builder()
+            .primary(server.url())
+            .shutdown_timeout(if answered { SOON } else { Duration::from_millis(50) })
+            .connect()
+            .await
+            .unwrap();
+        let session = Session::new();
+        let mut dedicated = client.dedicated(&session).await.unwrap();
+        let () = dedicated.set("k", "v").await.unwrap();
+        let blocking = {
+            let (client, session) = (client.clone(), session.clone());
+            let command = redis::cmd("BLPOP").arg("list").arg(0).to_owned();
+            tokio::spawn(async move { client.call(Command::new(&command).session(&session)).await })
+        };
+        wait_until_async(SOON, "the command blocks", || {
+            let clients = server.command(&["INFO", "clients"]).unwrap();
+            clients.text().unwrap().contains("blocked_clients:1")
+        })
+        .await
+        .unwrap();
+        let ending = {
+            let client = client.clone();
+            tokio::spawn(async move { client.shutdown().await })
+        };
+        wait_until_async(SOON, "the client takes no requests", || !client.is_ready())
+            .await
+            .unwrap();
+        let error = dedicated.set::<_, _, ()>("k", "late").await.unwrap_err();
+        assert_eq!(Error::of(&error).unwrap().kind(), ErrorKind::Closed);
+        let error = client.dedicated(&session).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        if answered {
+            server.command(&["RPUSH", "list", "element"]).unwrap();
+            blocking.await.unwrap().unwrap();
+            ending.await.unwrap().unwrap();
+            assert!(session.marks().written().all(|mark| !mark.offset.is_unknown()));
+        } else {
+            let error = ending.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Disconnected);
+            let error = blocking.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InDoubt);
+        }
+        no_task_is_left().await;
+        wait_until_async(SOON, "the connections are closed", || connections(&server) == 0)
+            .await
+            .unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_while_nothing_is_connected() {
     let client = Client::builder()
@@ -262,7 +316,9 @@ async fn dropping_the_last_handle_ends_everything() {
     let reply = client.call(get("k", &session)).await.unwrap();
     assert_ne!(reply.reason, Reason::InDoubt);
     let mut connection = client.with(&session);
-    drop(client);
+    let mut dedicated = client.dedicated(&session).await.unwrap();
+    let () = dedicated.set("k", "v").await.unwrap();
+    drop((client, dedicated));
     assert!(Handle::current().metrics().num_alive_tasks() >= 4);
     let () = connection.set("k", "v").await.unwrap();
     drop(connection);

@@ -232,6 +232,27 @@ async fn sessions_read_their_own_writes() {
     assert!(from_replicas > 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_on_a_connection_of_ones_own() {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let client = builder(&topology, "resp2").connect().await.unwrap();
+    let session = Session::new();
+    let mut connection = client.dedicated(&session).await.unwrap();
+    let () = connection.set("k", 1).await.unwrap();
+    for command in ["WATCH k", "MULTI", "INCR k", "GET k"] {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        connection.call(&command).await.unwrap();
+    }
+    let both: (u32, u32) = redis::cmd("EXEC").query_async(&mut connection).await.unwrap();
+    assert_eq!(both, (2, 2));
+    let reply = read_from_a_replica(&client, &topology, &session, "k").await;
+    assert_eq!(reply.value, bulk("2"));
+}
+
 /// A flush that is split between INFO and GET, while the replica is re-pointed at one that is behind and has
 /// the same history: the trap of law 3. RESP2 has no null push that would tell.
 #[tokio::test(flavor = "multi_thread")]

@@ -156,6 +156,15 @@ async fn without_info_only_an_explicit_choice_goes_on() {
         assert_eq!((reply.route, reply.reason), (Route::Primary, Reason::PrimaryOnly));
     }
 
+    let mut dedicated = client.dedicated(&session).await.unwrap();
+    let () = dedicated.set("k", "x").await.unwrap();
+    let seen: String = dedicated
+        .at(highwater::Consistency::Monotonic)
+        .get("k")
+        .await
+        .unwrap();
+    assert_eq!(seen, "x");
+
     // Elsewhere, with proofs, the session is not taken for one that depends on nothing.
     topology.relay(0).pause();
     let () = client.with(&session).set("k", "w").await.unwrap();

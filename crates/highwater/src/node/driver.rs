@@ -25,7 +25,6 @@ use super::{
 use crate::{
     defaults::PROBE_PACE,
     error::{Error, ErrorKind},
-    route::closed,
 };
 
 /// How many times in a row the socket is read before other tasks get their turn.
@@ -195,12 +194,14 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Err(lost_while("writing", error)),
             }
         }
-        if self.connection.queue().has_ended() {
+        let queue = self.connection.queue();
+        if queue.has_ended() {
             return Err(Error::new(
                 ErrorKind::Disconnected,
                 "the connection was closed: who used it has gone",
             ));
         }
+        drop(queue);
         if answered > 1 {
             // Several callers have just been woken: let them put their next requests into one flush.
             self.gathering = true;
@@ -268,11 +269,8 @@ impl Driver {
     /// A command that blocks for ever shows nothing of a node that is dead or frozen. The shared
     /// connection does: while it can't be had back, nothing will come on this one either.
     fn watch_node(&mut self, now: Instant) -> Result<(), Error> {
-        if self.node.is_closing() {
-            return Err(closed());
-        }
         let links = self.node.links();
-        let (0, Some(error)) = (links.up, links.error) else {
+        let Some(error) = links.error.filter(|_| links.up == 0) else {
             self.down_since = None;
             return Ok(());
         };

@@ -69,6 +69,8 @@ pub(super) struct Questions {
     pub(super) lost: Vec<Identity>,
     /// The table of commands is not known yet.
     pub(super) table: bool,
+    /// What the server refuses is to be found out.
+    pub(super) rights: bool,
 }
 
 /// Opens and introduces a connection.
@@ -110,6 +112,7 @@ pub(super) async fn open(
             .or_else(|| info_field(&server, "server_mode"));
         fates = talk.fates(questions.lost, &identity).await?;
         match questions.role {
+            _ if !questions.rights => {}
             Role::Primary => talk.may_kill().await?,
             Role::Replica if !tracking => talk.may_enclose().await?,
             Role::Replica => {}

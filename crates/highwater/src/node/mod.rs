@@ -27,7 +27,7 @@ use highwater_core::{Edges, History, Offset, Progress, Role, Scope};
 use redis::ProtocolVersion;
 use tokio::{
     sync::{Notify, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 pub(crate) use self::{
@@ -42,7 +42,7 @@ pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 use self::{
     driver::{Driver, Use},
     handshake::{Opened, Questions},
-    lost::{Identity, LostWrites},
+    lost::LostWrites,
     waiters::Waiters,
 };
 use crate::{
@@ -156,6 +156,8 @@ pub(crate) struct Node {
     lost: LostWrites,
     /// Some of them are of a connection of somebody's own.
     orphans: Notify,
+    /// What drives connections of callers' own.
+    own: Mutex<JoinSet<()>>,
     /// Passed over until then.
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
@@ -196,6 +198,7 @@ impl Node {
             waiters: Waiters::default(),
             lost: LostWrites::default(),
             orphans: Notify::new(),
+            own: Mutex::default(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
             before: Mutex::new(None),
@@ -205,31 +208,32 @@ impl Node {
         })
     }
 
-    /// Keeps the node connected from now on: a task for each connection.
+    /// Keeps the node connected from now on: a task for each connection, and a primary's one for what lost
+    /// ones leave behind.
     pub(crate) fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        (0..self.links.len())
+        let mut tasks: Vec<_> = (0..self.links.len())
             .map(|place| tokio::spawn(Arc::clone(self).keep_connected(place)))
-            .collect()
+            .collect();
+        if self.expected_role == Role::Primary {
+            tasks.push(tokio::spawn(Arc::clone(self).keep_settled()));
+        }
+        tasks
     }
 
     /// Keeps one connection up until the node is closed: connects, drives the connection to its end,
     /// pauses, and begins anew with unknown progress.
     async fn keep_connected(self: Arc<Self>, place: usize) {
-        let mut closing = self.closing.subscribe();
         let mut pause = MIN_BACKOFF;
-        while !*closing.borrow_and_update() {
-            let connected = {
-                let closed = pin!(closing.wait_for(|closing| *closing));
-                match select(pin!(self.connect(place)), closed).await {
-                    Either::Left((connected, _)) => connected,
-                    Either::Right(_) => break,
-                }
+        while !self.is_closing() {
+            let connected = match select(pin!(self.connect(place)), pin!(self.until_closed())).await {
+                Either::Left((connected, _)) => connected,
+                Either::Right(_) => break,
             };
             let (error, driver) = match connected {
                 Ok(mut driver) => {
                     pause = MIN_BACKOFF;
                     let error = driver.run().await;
-                    self.lost_connection(&error, *closing.borrow());
+                    self.lost_connection(&error);
                     (error, Some(driver))
                 }
                 Err(error) => {
@@ -250,18 +254,17 @@ impl Node {
             self.waiters.wake_all();
             // Jitter, so that clients don't come back in step.
             let jittered = pin!(tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)));
-            let closed = pin!(closing.wait_for(|closing| *closing));
-            select(jittered, closed).await;
+            select(jittered, pin!(self.until_closed())).await;
             pause = (pause * 2).min(MAX_BACKOFF);
         }
         self.set_link(place, Link::Down(closed()));
         self.waiters.wake_all();
     }
 
-    fn lost_connection(&self, error: &Error, closing: bool) {
+    fn lost_connection(&self, error: &Error) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
         self.meters.disconnected();
-        if closing {
+        if self.is_closing() {
             tracing::debug!(node = %self.address, "connection closed");
         } else if let Some(suppressed) = self.losses.admit(Instant::now()) {
             tracing::warn!(node = %self.address, %error, suppressed, "connection lost");
@@ -269,10 +272,16 @@ impl Node {
     }
 
     async fn connect(self: &Arc<Self>, place: usize) -> Result<Driver, Error> {
-        let asked_for_table = self.expected_role == Role::Primary && self.knowledge.table.get().is_none();
+        let questions = Questions {
+            role: self.expected_role,
+            lost: self.lost.connections(),
+            table: self.expected_role == Role::Primary && self.knowledge.table.get().is_none(),
+            rights: true,
+        };
+        let asked_for_table = questions.table;
         // Whatever the first sample says was so later than now.
         let asked = Instant::now();
-        let opened = self.open(self.lost.connections(), asked_for_table).await?;
+        let opened = self.open(questions).await?;
         if asked_for_table {
             let table = opened.table.as_ref().map(CommandTable::from_reply);
             // Another connection may have been faster.
@@ -306,7 +315,7 @@ impl Node {
             self.meters.clone(),
         ));
         self.set_link(place, Link::Up(Arc::clone(&connection)));
-        if *self.closing.borrow() {
+        if self.is_closing() {
             connection.drain(&closed());
         }
         let ends = (opened.read, opened.buffer);
@@ -320,14 +329,8 @@ impl Node {
         ))
     }
 
-    /// Opens and introduces a connection, and asks after these lost ones on it, and for the table of
-    /// commands if wanted.
-    async fn open(&self, lost: Vec<Identity>, table: bool) -> Result<Opened, Error> {
-        let questions = Questions {
-            role: self.expected_role,
-            lost,
-            table,
-        };
+    /// Opens and introduces a connection.
+    async fn open(&self, questions: Questions) -> Result<Opened, Error> {
         let opening = handshake::open(&self.address, &self.settings, questions);
         match tokio::time::timeout(self.settings.connect_timeout, opening).await {
             Ok(opened) => opened,
@@ -341,10 +344,6 @@ impl Node {
                 ),
             )),
         }
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        *self.closing.borrow()
     }
 
     /// Takes note of what the server refuses; says it once.
@@ -372,6 +371,15 @@ impl Node {
             }
         }
         self.waiters.wake_all();
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    async fn until_closed(&self) {
+        // The sender lives in this node, so waiting can't fail.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     fn set_link(&self, place: usize, link: Link) {

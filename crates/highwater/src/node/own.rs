@@ -4,25 +4,34 @@
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use futures_util::future::{Either, select};
+use tokio::{task::JoinSet, time::timeout_at};
 
 use super::{
     Node, Sample,
     connection::{Connection, Ending, Request, Sent},
-    driver::{Driver, Use},
+    driver::{Driver, Use, unsent},
+    handshake::Questions,
+    lost::Identity,
 };
 use crate::{
     defaults::{MAX_BACKOFF, MIN_BACKOFF},
-    error::Error,
+    error::{Error, ErrorKind},
+    route::closed,
 };
 
-/// A connection of one caller's own. Dropped, it ends when what is in flight has been answered.
+/// A connection of one caller's own. Dropped, it ends when what is in flight has been answered. When it has ended
+/// by itself, its socket is closed, also while this is kept.
 #[derive(Debug)]
-pub(crate) struct OwnConnection(Arc<Connection>);
+pub(crate) struct OwnConnection {
+    connection: Weak<Connection>,
+    /// Why it has.
+    ended: Arc<OnceLock<Error>>,
+}
 
 impl Node {
     /// Opens a connection of the caller's own. `held` is kept until it is closed.
@@ -34,22 +43,24 @@ impl Node {
         self: &Arc<Self>,
         held: impl Send + 'static,
     ) -> Result<OwnConnection, Error> {
+        if self.is_closing() {
+            return Err(closed());
+        }
         let asked = Instant::now();
-        let opened = self.open(Vec::new(), false).await?;
+        let opened = self.open(self.plainly(Vec::new())).await?;
         let first = opened.progress;
-        let connection = Connection::new(
+        let connection = Arc::new(Connection::new(
             opened.write,
             self.settings.bounds,
             opened.manners,
             first.as_ref(),
             self.meters.clone(),
-        );
-        let connection = Arc::new(connection);
+        ));
         if let Some(progress) = first {
             let at = Instant::now();
             self.publish(Sample { progress, at }, Some(asked));
         }
-        let mut driver = Driver::new(
+        let driver = Driver::new(
             Arc::clone(self),
             Use::Exclusive,
             Arc::clone(&connection),
@@ -58,31 +69,51 @@ impl Node {
             first,
         );
         // It ends when the handle is dropped, at the latest a response timeout later.
-        tokio::spawn(async move {
-            let error = driver.run().await;
-            tracing::debug!(%error, "a connection of a caller's own has ended");
-            drop((driver, held));
-        });
-        Ok(OwnConnection(connection))
+        let handle = OwnConnection {
+            connection: Arc::downgrade(&connection),
+            ended: Arc::default(),
+        };
+        let driving = drive(
+            Arc::clone(self),
+            connection,
+            driver,
+            Arc::clone(&handle.ended),
+            held,
+        );
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are forgotten, so that there are no more than are alive.
+        while own.try_join_next().is_some() {}
+        own.spawn(driving);
+        drop(own);
+        Ok(handle)
     }
 
-    /// Settles the writes of lost connections while a shared one is up, until the node is closed: the lost
+    fn plainly(&self, lost: Vec<Identity>) -> Questions {
+        Questions {
+            role: self.expected_role,
+            lost,
+            table: false,
+            rights: false,
+        }
+    }
+
+    /// Settles the writes of lost connections while the shared one is up, until the node is closed: the lost
     /// connection is killed from a new one, which then takes a sample.
-    pub(crate) async fn keep_settled(self: Arc<Self>) {
-        let mut closing = self.closing.subscribe();
+    pub(super) async fn keep_settled(self: Arc<Self>) {
+        select(pin!(self.settle()), pin!(self.until_closed())).await;
+    }
+
+    async fn settle(&self) {
         loop {
-            let orphans = pin!(self.orphans.notified());
-            let closed = pin!(closing.wait_for(|closing| *closing));
-            if let Either::Right(_) = select(orphans, closed).await {
-                return;
-            }
+            self.orphans.notified().await;
             let mut pause = MIN_BACKOFF;
-            while self.lost.any_unasked() && !self.is_closing() {
-                match self.open(self.lost.connections(), false).await {
+            while self.lost.any_unasked() {
+                match self.open(self.plainly(self.lost.connections())).await {
                     Ok(opened) => {
-                        // Without proofs nothing is ever lost from a session.
-                        let Some(progress) = &opened.progress else { break };
-                        self.meters.settled(self.lost.learnt(&opened.fates, progress));
+                        if let Some(progress) = &opened.progress {
+                            let settled = self.lost.learnt(&opened.fates, progress);
+                            self.meters.settled(settled);
+                        }
                     }
                     Err(error) => {
                         tracing::debug!(node = %self.address, %error, "lost writes can't be settled yet");
@@ -93,6 +124,46 @@ impl Node {
             }
         }
     }
+
+    fn take_own(&self) -> JoinSet<()> {
+        std::mem::take(&mut *self.own.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the connections of callers' own, whatever is in flight on them.
+    pub(crate) fn abort_own(&self) {
+        self.take_own().abort_all();
+    }
+
+    /// Waits until the connections of callers' own have ended, which closing the node makes them do. Those
+    /// that have not by the deadline are cut off: then this is true.
+    pub(crate) async fn own_ended(&self, deadline: tokio::time::Instant) -> bool {
+        let mut own = self.take_own();
+        let all = async { while own.join_next().await.is_some() {} };
+        let cut_off = timeout_at(deadline, all).await.is_err();
+        own.shutdown().await;
+        cut_off
+    }
+}
+
+/// Drives a connection of a caller's own to its end. When the node is closed, it ends once what is in flight has
+/// been answered.
+async fn drive(
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    mut driver: Driver,
+    ended: Arc<OnceLock<Error>>,
+    held: impl Send,
+) {
+    let error = match select(pin!(driver.run()), pin!(node.until_closed())).await {
+        Either::Left((error, _)) => error,
+        Either::Right(((), driving)) => {
+            connection.drain(&closed());
+            driving.await
+        }
+    };
+    tracing::debug!(%error, "a connection of a caller's own has ended");
+    let _ = ended.set(error);
+    drop((driver, held));
 }
 
 impl OwnConnection {
@@ -102,17 +173,27 @@ impl OwnConnection {
     ///
     /// When the connection has ended. Then nothing has been sent.
     pub(crate) fn send(&self, request: &Request<'_>, patience: Duration) -> Result<Sent, Error> {
-        self.0.set_patience(patience);
-        self.0.send(request)
+        let Some(connection) = self.connection.upgrade() else {
+            let ended = self.ended.get().cloned();
+            return Err(unsent(&ended.unwrap_or_else(|| {
+                Error::new(ErrorKind::Disconnected, "the connection was ended")
+            })));
+        };
+        connection.set_patience(patience);
+        connection.send(request)
     }
 
     pub(crate) fn end(&self, ending: Ending) {
-        self.0.end(ending);
+        if let Some(connection) = self.connection.upgrade() {
+            connection.end(ending);
+        }
     }
 
     /// True when nothing can be sent on it any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.is_over()
+        self.connection
+            .upgrade()
+            .is_none_or(|connection| connection.is_over())
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Read<'a> {
     pub(super) at_replicas: Option<Requirement>,
     /// Why the requirement is less than what the session depends on, if it is.
     pub(super) waived: Option<Reason>,
+    /// False: by explicit choice, nothing is.
+    pub(super) proven: bool,
 }
 
 impl Router {
@@ -42,6 +44,7 @@ impl Router {
             requirement: requirement.unwrap_or_default(),
             at_replicas: None,
             waived: None,
+            proven: self.proofs,
         }
     }
 
@@ -170,18 +173,6 @@ impl Router {
         })
     }
 
-    /// The proof that a read needs of the primary.
-    pub(super) fn primarys_proof(&self, read: &Read<'_>) -> ProofWanted {
-        let nothing = !self.proofs
-            || read.level == Consistency::Eventual
-            || (read.requirement.is_empty() && read.level == Consistency::ReadYourWrites);
-        if nothing {
-            ProofWanted::Nothing
-        } else {
-            ProofWanted::Trailing
-        }
-    }
-
     pub(super) fn coverage(&self, requirement: &Requirement, progress: &Progress) -> Coverage {
         // Nearly always the histories are equal, and no edge is looked at.
         let known = Edges::default();
@@ -193,6 +184,18 @@ impl Router {
 }
 
 impl Read<'_> {
+    /// The proof that this read needs of the primary.
+    pub(super) fn primarys_proof(&self) -> ProofWanted {
+        if !self.proven
+            || self.level == Consistency::Eventual
+            || (self.requirement.is_empty() && self.level == Consistency::ReadYourWrites)
+        {
+            ProofWanted::Nothing
+        } else {
+            ProofWanted::Trailing
+        }
+    }
+
     /// What a replica must cover.
     pub(super) fn at_replicas(&self) -> &Requirement {
         self.at_replicas.as_ref().unwrap_or(&self.requirement)

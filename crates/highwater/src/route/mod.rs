@@ -90,7 +90,7 @@ pub(crate) struct Router {
     pub(crate) prefers_zone: bool,
     pub(crate) knowledge: Arc<Knowledge>,
     /// Serves until the primary has been asked for its own.
-    pub(crate) table: CommandTable,
+    pub(crate) built_in_table: CommandTable,
     pub(crate) counters: Counters,
     pub(crate) permits: Semaphore,
     /// Connections of callers' own that may still be opened.
@@ -124,23 +124,17 @@ impl Router {
 
     /// True when the command may write. One that is refused does not.
     pub(crate) fn may_write(&self, command: &Command) -> bool {
+        let table = self.knowledge.table.get().unwrap_or(&self.built_in_table);
         matches!(
-            self.table().classify(&command.packed, command.unit),
+            table.classify(&command.packed, command.unit),
             Ok(Class::Write | Class::Blocking)
         )
     }
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
-        if self.closing.load(Ordering::Relaxed) {
-            return Err(closed());
-        }
-        let table = match self.knowledge.table.get() {
-            Some(table) => table,
-            // Boxed, as below: what is rare is not to make every call's future larger.
-            None => Box::pin(self.first_table()).await,
-        };
-        let class = table.classify(&command.packed, command.unit)?;
+        self.check_open()?;
+        let class = self.table().await.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
             return Box::pin(self.blocking(command)).await;
         }
@@ -169,6 +163,28 @@ impl Router {
         }
     }
 
+    /// # Errors
+    ///
+    /// When the client has been shut down.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    /// The table of commands. The first callers of a client that has not connected yet wait for the first
+    /// attempt to.
+    pub(crate) async fn table(&self) -> &CommandTable {
+        if let Some(table) = self.knowledge.table.get() {
+            return table;
+        }
+        // Boxed, as below: what is rare is not to make every call's future larger. What came of it, the callers will
+        // see.
+        let _ = Box::pin(self.primary.first_attempt()).await;
+        self.knowledge.table.get().unwrap_or(&self.built_in_table)
+    }
+
     fn span(&self, write: bool) -> Span {
         if write {
             tracing::trace_span!("write", scope = %self.scope, route = Empty, reason = Empty, error = Empty)
@@ -177,23 +193,10 @@ impl Router {
         }
     }
 
-    /// The table of commands, for the first callers of a client that has not connected yet: they wait for
-    /// the first attempt to.
-    async fn first_table(&self) -> &CommandTable {
-        // What came of it, they will see.
-        let _ = self.primary.first_attempt().await;
-        self.knowledge.table.get().unwrap_or(&self.table)
-    }
-
-    /// The table of commands, as far as it is known.
-    fn table(&self) -> &CommandTable {
-        self.knowledge.table.get().unwrap_or(&self.table)
-    }
-
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.primary.connection()?;
         let read = self.snapshot(command);
-        let (proof, writer) = self.mark_wanted(command);
+        let (proof, writer) = self.marking(command.session.as_ref());
         let request = Request {
             packed: &command.packed,
             replies: command.replies,
@@ -217,16 +220,20 @@ impl Router {
         }
         let answer = outcome?;
         let reads = || {
-            let looks = self.table().look(&command.packed, command.unit);
+            let table = self.knowledge.table.get().unwrap_or(&self.built_in_table);
+            let looks = table.look(&command.packed, command.unit);
             looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
         };
         let reason = self.admit_write(&read, &answer, reads)?;
         Ok(self.written(answer.value, reason))
     }
 
-    /// How a write's mark is come by.
-    fn mark_wanted<'a>(&'a self, command: &'a Command) -> (ProofWanted, Option<(&'a Session, &'a Scope)>) {
-        match &command.session {
+    /// The proof that gives a write its mark, and the session that is to know of it.
+    fn marking<'a>(
+        &'a self,
+        session: Option<&'a Session>,
+    ) -> (ProofWanted, Option<(&'a Session, &'a Scope)>) {
+        match session {
             Some(session) if !self.proofs => {
                 // Nobody will know where this write is. Who reads under the session's token elsewhere, and
                 // does prove, has to ask the primary first.
@@ -404,7 +411,7 @@ impl Router {
 
     /// A read that goes to the primary, which proves as well (invariant 1).
     async fn read_primary(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
-        let proof = self.primarys_proof(read);
+        let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
         for _ in 0..2 {
             let connection = self.primary.connection()?;

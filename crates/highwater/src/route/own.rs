@@ -82,7 +82,8 @@ impl Own {
         if std::mem::take(&mut self.midway) {
             self.give_up("a pipeline on this connection came to no end", Ending::Answered);
         }
-        let looks = router.table().look(&command.packed, command.unit)?;
+        router.check_open()?;
+        let looks = router.table().await.look(&command.packed, command.unit)?;
         if command.unit != Unit::Pipeline || !looks.iter().any(Look::steers) {
             let reply = self.step(router, command, &looks).await?;
             return finished(reply, command);
@@ -199,9 +200,11 @@ impl Own {
 
     /// A write, or an EXEC with one in it, and perhaps reads as well.
     async fn write(&mut self, router: &Router, command: &Command, step: &Step<'_>) -> Result<Reply, Error> {
-        let (proof, writer) = router.mark_wanted(command);
+        let (proof, writer) = router.marking(command.session.as_ref());
         if writer.is_none() {
-            let answer = self.ask(router, command, proof, None, step).await?;
+            let answer = self
+                .ask(router, command, ProofWanted::Nothing, None, step)
+                .await?;
             return Ok(router.written(answer.value, Reason::Command));
         }
         let read = if step.reads {
@@ -217,7 +220,7 @@ impl Own {
     /// Reads, or an EXEC with nothing but reads.
     async fn read(&mut self, router: &Router, command: &Command, step: &Step<'_>) -> Result<Reply, Error> {
         let read = router.prepare(command).await?;
-        let proof = router.primarys_proof(&read);
+        let proof = read.primarys_proof();
         // What was executed or has blocked can't be asked for again: it may answer something else.
         let attempts = if step.executes || !step.patience.is_zero() {
             1

@@ -28,6 +28,12 @@ impl BlockingPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// No more commands are taken; idle connections are closed.
+    pub(crate) fn close(&self) {
+        self.permits.close();
+        self.idle().clear();
+    }
+
     /// The connection that was used last, if it is still alive; those that are not are let go.
     fn take(&self) -> Option<Own> {
         let mut idle = self.idle();
@@ -51,7 +57,7 @@ impl Router {
             None => self.open_own(()).await?,
         };
         let outcome = own.call(self, command).await;
-        if own.is_as_new() {
+        if own.is_as_new() && !self.blocking.permits.is_closed() {
             self.blocking.idle().push(own);
         }
         outcome
