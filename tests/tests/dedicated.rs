@@ -363,9 +363,11 @@ async fn a_lost_connections_write_is_in_doubt_until_it_can_not_land_any_more() {
     assert!(!in_doubt(&session));
     // EXEC stays in the network until the client has given up.
     relay.hold_when(&b"*1\r\n$4\r\nEX"[..]);
-    let error = redis::cmd("EXEC").exec_async(&mut connection).await.unwrap_err();
+    let exec = redis::cmd("EXEC");
+    let (executed, held) = tokio::join!(exec.exec_async(&mut connection), relay.wait_held(SOON));
+    held.expect("the rest is still on its way");
+    let error = executed.unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::InDoubt), "{error}");
-    assert!(relay.held(), "the rest is still on its way");
     wait_until_async(SOON, "the write is settled", || !in_doubt(&session))
         .await
         .unwrap();

@@ -32,9 +32,13 @@ const WRITE: &[u8] = b"SET\r\n$8\r\nlate-key";
 async fn give_up_on_a_write(client: &Client, relay: &Relay, session: &Session) {
     let before = client.status().primary.disconnects;
     relay.hold_when(WRITE);
-    let error = client.call(set("late-key", "late", session)).await.unwrap_err();
+    let (written, held) = tokio::join!(
+        client.call(set("late-key", "late", session)),
+        relay.wait_held(SOON)
+    );
+    held.expect("the rest is on its way, and stays there");
+    let error = written.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-    assert!(relay.held(), "the rest is still on its way");
     wait_until_async(SOON, "the client is connected anew", || {
         let primary = client.status().primary;
         primary.disconnects > before && primary.connection == "up"
