@@ -80,3 +80,26 @@ impl ConnectionLike for SessionConnection {
         self.client.router().primary.address.database
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// redis-rs has each command's future boxed. Beyond 1,032 bytes, glibc's allocator leaves its quick path,
+    /// which cost several per cent of throughput at 256 callers.
+    #[test]
+    fn the_future_of_a_command_is_quick_to_allocate() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let client = Client::builder()
+            .primary("redis://127.0.0.1:1")
+            .connect_lazy()
+            .unwrap();
+        let (mut connection, command) = (client.without_session(), redis::cmd("GET"));
+        let future = connection.req_packed_command(&command);
+        assert!(size_of_val(&*future) <= 1032, "{} bytes", size_of_val(&*future));
+    }
+}

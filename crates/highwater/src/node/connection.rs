@@ -491,6 +491,7 @@ impl Queue {
     }
 
     /// Puts a unit in, with INFO before it in one transaction.
+    #[cold]
     fn enclose(&mut self, enclosure: Enclosure, packed: &[u8]) {
         let commands = packed.strip_prefix(MULTI).unwrap_or(packed);
         for part in [MULTI, INFO, commands] {

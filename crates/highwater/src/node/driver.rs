@@ -473,6 +473,7 @@ impl Driver {
     }
 
     /// The transaction around the call in front has been carried out, or refused.
+    #[cold]
     fn enclosed(&mut self) -> Result<(), Error> {
         let replies = std::mem::take(&mut self.collected);
         let Some(Slot::Call(call)) = self.expected.pop_front() else {

@@ -443,13 +443,16 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        let answer = connection.send(&request)?.answer.await.map_err(|_| closed())??;
-        if answer.proof == Proof::Refused && command.unit == Unit::Pipeline && command.replies > 1 {
-            // One bad command has had all refused: outside of a transaction, it would not have.
-            let each = each_alone(connection, commands(&command.packed), proof);
-            return Box::pin(each).await;
+        match connection.send(&request)?.answer.await.map_err(|_| closed())?? {
+            // One bad command has had all refused: outside of a transaction, it would not have. This answer is let go
+            // before the wait for others, or it would make every call's future larger.
+            Answer {
+                proof: Proof::Refused,
+                ..
+            } if command.unit == Unit::Pipeline && command.replies > 1 => {}
+            answer => return Ok(answer),
         }
-        Ok(answer)
+        Box::pin(each_alone(connection, commands(&command.packed), proof)).await
     }
 }
 
