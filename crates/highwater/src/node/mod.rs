@@ -233,7 +233,6 @@ impl Node {
                 Ok(mut driver) => {
                     pause = MIN_BACKOFF;
                     let error = driver.run().await;
-                    self.lost_connection(&error);
                     (error, Some(driver))
                 }
                 Err(error) => {
@@ -241,7 +240,11 @@ impl Node {
                     (error, None)
                 }
             };
-            self.set_link(place, Link::Down(error));
+            self.set_link(place, Link::Down(error.clone()));
+            if driver.is_some() {
+                // Counted once it is down, so that who has seen it counted does not take it for up.
+                self.lost_connection(&error);
+            }
             if self.links().up == 0 {
                 let last = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(last) = last {
