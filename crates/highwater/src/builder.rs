@@ -4,28 +4,30 @@ use std::{sync::Arc, sync::atomic::AtomicBool, time::Duration};
 
 use highwater_core::{Consistency, Role, Scope};
 use redis::ProtocolVersion;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-#[cfg(feature = "tls")]
-use crate::tls::TlsOptions;
 use crate::{
     client::Client,
     command::{Command, CommandTable},
     defaults,
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
-    node::{Bounds, Knowledge, Node, NodeAddress, Settings},
+    node::{Bounds, Knowledge, NodeAddress, Settings},
     route::{BlockingPool, Counters, Policy, Reply, Router, Unmet},
+    topology::{Change, Discovery, Members, Registry, Steward, Topology, steward},
 };
+#[cfg(feature = "tls")]
+use crate::{node::Tls, tls::TlsOptions};
 
 /// Builds a [`Client`].
 #[derive(Debug)]
 #[must_use]
 pub struct ClientBuilder {
     primary: Option<NodeAddress>,
+    discovery: Option<Arc<dyn Discovery>>,
     /// With their zones.
     replicas: Vec<(NodeAddress, Option<String>)>,
     preferred_zone: Option<String>,
@@ -55,6 +57,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             primary: None,
+            discovery: None,
             replicas: Vec::new(),
             preferred_zone: None,
             protocol: None,
@@ -85,6 +88,14 @@ impl ClientBuilder {
     /// The primary: a URL, or redis-rs's connection info. See [`NodeAddress`].
     pub fn primary(mut self, address: impl Into<NodeAddress>) -> Self {
         self.primary = Some(address.into());
+        self
+    }
+
+    /// What says which node is the primary and which are its replicas, and goes on saying so:
+    /// [`Sentinel`](crate::Sentinel), or one's own. It takes the place of [`primary`](Self::primary) and
+    /// [`replica`](Self::replica).
+    pub fn discovery(mut self, discovery: impl Discovery) -> Self {
+        self.discovery = Some(Arc::new(discovery));
         self
     }
 
@@ -309,9 +320,9 @@ impl ClientBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Client, Error> {
         let client = self.connect_lazy()?;
-        client.router().primary.first_attempt().await?;
+        client.router().known_primary().await?.first_attempt().await?;
         client.primary_is_one()?;
-        for replica in &client.router().replicas {
+        for replica in &client.router().members().replicas {
             match replica.first_attempt().await {
                 Err(error) if error.kind() == ErrorKind::Config => return Err(error),
                 Err(error) => {
@@ -344,36 +355,25 @@ impl ClientBuilder {
     /// Outside of a tokio runtime.
     pub fn connect_lazy(self) -> Result<Client, Error> {
         let config = |message: &str| Error::new(ErrorKind::Config, message);
-        let primary = self
-            .primary
-            .ok_or_else(|| config("no primary: give its URL with Client::builder().primary(…)"))?;
-        let mut replicas = self.replicas;
-        if !self.proofs && !replicas.is_empty() {
-            tracing::warn!("primary_only_without_proofs: no replica is connected to");
-            replicas.clear();
-        }
-        #[cfg(not(feature = "tls"))]
-        let tls = None;
-        #[cfg(feature = "tls")]
-        let tls = {
-            let wanted = primary.is_tls() || replicas.iter().any(|(replica, _)| replica.is_tls());
-            if self.tls.is_some() && !wanted {
+        let topology = match (self.primary, &self.discovery) {
+            (Some(primary), None) => Some(Topology {
+                primary,
+                replicas: self.replicas,
+            }),
+            (None, Some(_)) if self.replicas.is_empty() => None,
+            (None, None) => {
                 return Err(config(
-                    "there are options for TLS, but no URL is one of TLS: write rediss:// instead of redis://",
+                    "no primary: give its URL with Client::builder().primary(…)",
                 ));
             }
-            wanted.then(|| self.tls.unwrap_or_default().build()).transpose()?
+            _ => {
+                return Err(config(
+                    "a discovery says which nodes there are: take the primary and the replicas out of the builder",
+                ));
+            }
         };
-        let primary = primary.resolve(tls.as_ref())?;
-        let replicas = replicas
-            .into_iter()
-            .map(|(replica, zone)| Ok((replica.resolve(tls.as_ref())?, zone)))
-            .collect::<Result<Vec<_>, Error>>()?;
-        if replicas
-            .iter()
-            .any(|(replica, _)| replica.database != primary.database)
-        {
-            return Err(config("all URLs must name the same database number"));
+        if !self.proofs && topology.as_ref().is_none_or(|fixed| !fixed.replicas.is_empty()) {
+            tracing::warn!("primary_only_without_proofs: no replica is connected to");
         }
         if self.response_timeout.is_zero() || self.connect_timeout.is_zero() {
             return Err(config("timeouts must be longer than nothing"));
@@ -407,34 +407,19 @@ impl ClientBuilder {
             proofs: self.proofs,
         };
         let knowledge = Arc::new(Knowledge::default());
-        let primary = Node::new(
-            primary,
-            Role::Primary,
-            (None, false),
-            Settings {
-                idle_probe: defaults::PRIMARY_PROBE,
-                ..settings.clone()
-            },
-            Arc::clone(&knowledge),
-        );
-        let replicas: Vec<_> = replicas
-            .into_iter()
-            .map(|(address, zone)| {
-                let preferred = zone.is_some() && zone == self.preferred_zone;
-                let zone = (zone, preferred);
-                Node::new(
-                    address,
-                    Role::Replica,
-                    zone,
-                    settings.clone(),
-                    Arc::clone(&knowledge),
-                )
-            })
-            .collect();
-        let prefers_zone = replicas.iter().any(|replica| replica.preferred);
-        if let Some(zone) = &self.preferred_zone
-            && !prefers_zone
-        {
+        let registry = Registry {
+            settings,
+            knowledge: Arc::clone(&knowledge),
+            preferred_zone: self.preferred_zone,
+            #[cfg(feature = "tls")]
+            tls: tls(self.tls, topology.as_ref())?,
+            #[cfg(not(feature = "tls"))]
+            tls: None,
+            proofs: self.proofs,
+        };
+        let change = topology.map(|topology| registry.members(topology, &Members::default()));
+        let Change { members, tasks } = change.transpose()?.unwrap_or_default();
+        if let (Some(zone), false, None) = (&registry.preferred_zone, members.prefers_zone, &self.discovery) {
             tracing::warn!(zone, "no replica is in the preferred zone");
         }
         let router = Router {
@@ -445,9 +430,9 @@ impl ClientBuilder {
             doubt_grace: self.doubt_grace,
             on_possibly_lost: self.on_possibly_lost,
             on_unknown_history: self.on_unknown_history,
-            primary,
-            replicas,
-            prefers_zone,
+            members: watch::Sender::new(Arc::new(members)),
+            steward: Steward::default(),
+            connect_timeout: self.connect_timeout,
             knowledge: Arc::clone(&knowledge),
             built_in_table: CommandTable::default(),
             permits: Semaphore::new(permits),
@@ -461,13 +446,35 @@ impl ClientBuilder {
             proofs: self.proofs,
             closing: AtomicBool::new(false),
         };
-        let tasks = router.nodes().flat_map(Node::start).collect();
+        let router = Arc::new(router);
+        router.steward.keep(tasks);
+        steward(&router, registry, self.discovery);
         Ok(Client::new(
             router,
             self.layers,
-            tasks,
             max_in_flight,
             self.shutdown_timeout,
         ))
     }
+}
+
+/// What TLS needs, where an address is or may be one of TLS.
+#[cfg(feature = "tls")]
+fn tls(
+    options: Option<TlsOptions>,
+    topology: Option<&Topology>,
+) -> Result<Option<Result<Tls, Error>>, Error> {
+    let Some(topology) = topology else {
+        // Whether it is needed, the discovery will say.
+        return Ok(Some(options.unwrap_or_default().build()));
+    };
+    let mut addresses = topology.replicas.iter().map(|(replica, _)| replica);
+    let wanted = topology.primary.is_tls() || addresses.any(NodeAddress::is_tls);
+    if options.is_some() && !wanted {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "there are options for TLS, but no URL is one of TLS: write rediss:// instead of redis://",
+        ));
+    }
+    Ok(wanted.then(|| options.unwrap_or_default().build()))
 }

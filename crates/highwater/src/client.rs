@@ -1,12 +1,13 @@
 //! The client.
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use highwater_core::{Consistency, Role, Scope, Session};
 use tokio::{
     sync::Mutex,
@@ -56,7 +57,7 @@ struct Inner {
     router: Arc<Router>,
     /// The router within the user's layers, if there are any.
     layered: Option<CommandService>,
-    /// What keeps the nodes connected. Emptied by the one who shuts the client down.
+    /// What keeps the nodes connected, for the one who shuts the client down.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     max_in_flight: u32,
     shutdown_timeout: Duration,
@@ -65,8 +66,16 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The nodes' tasks end with the last handle; what they still hold is concluded as lost.
-        self.tasks.get_mut().iter().for_each(JoinHandle::abort);
-        self.router.nodes().for_each(|node| node.abort_own());
+        let router = &self.router;
+        let (_, tasks) = router.steward.stop();
+        self.tasks
+            .get_mut()
+            .iter()
+            .chain(&tasks)
+            .for_each(JoinHandle::abort);
+        for node in router.members().nodes().chain(&router.steward.retired()) {
+            node.abort_own();
+        }
         self.router.barrier.stop();
     }
 }
@@ -78,17 +87,15 @@ impl Client {
     }
 
     pub(crate) fn new(
-        router: Router,
+        router: Arc<Router>,
         layers: Layers,
-        tasks: Vec<JoinHandle<()>>,
         max_in_flight: u32,
         shutdown_timeout: Duration,
     ) -> Self {
-        let router = Arc::new(router);
         Self(Arc::new(Inner {
             layered: layers.around(RouteService::new(Arc::clone(&router))),
             router,
-            tasks: Mutex::new(tasks),
+            tasks: Mutex::default(),
             max_in_flight,
             shutdown_timeout,
         }))
@@ -146,7 +153,7 @@ impl Client {
     /// The primary alone: commands without a session, and without proofs. See [`NodeConnection`].
     #[must_use]
     pub fn primary_node(&self) -> NodeConnection {
-        NodeConnection::new(self.clone(), Arc::clone(&self.0.router.primary))
+        NodeConnection::new(self.clone(), None)
     }
 
     /// One node alone, by its address as [`Client::status`] prints it (`host:port`, or a path): commands
@@ -157,14 +164,15 @@ impl Client {
     /// [`ErrorKind::Config`] when the client knows no such node.
     pub fn node(&self, address: &str) -> Result<NodeConnection, Error> {
         let router = &self.0.router;
-        let node = router
+        let members = router.members();
+        let node = members
             .nodes()
             .find(|node| node.address.to_string() == address)
             .ok_or_else(|| {
                 let message = format!("no node is at {address}: status() lists the nodes");
                 Error::new(ErrorKind::Config, message)
             })?;
-        Ok(NodeConnection::new(self.clone(), Arc::clone(node)))
+        Ok(NodeConnection::new(self.clone(), Some(Arc::clone(node))))
     }
 
     /// Carries out a command, and says where the reply came from and why.
@@ -217,10 +225,25 @@ impl Client {
     ///
     /// It only looks.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
-        let primary = &self.0.router.primary;
-        match timeout(within, primary.connected()).await {
+        let router = &self.0.router;
+        let connected = async {
+            let mut members = router.members.subscribe();
+            loop {
+                let primary = members.borrow_and_update().primary().map(Arc::clone);
+                match primary {
+                    Err(error) if error.kind() == ErrorKind::Config => return Err(error),
+                    Err(_) => drop(members.changed().await),
+                    // Another one may take its place meanwhile.
+                    Ok(primary) => match select(pin!(primary.connected()), pin!(members.changed())).await {
+                        Either::Left((outcome, _)) => return outcome,
+                        Either::Right(_) => {}
+                    },
+                }
+            }
+        };
+        match timeout(within, connected).await {
             Ok(outcome) => drop(outcome?),
-            Err(_) => drop(primary.connection()?),
+            Err(_) => drop(router.primary()?.connection()?),
         }
         if self.0.router.closing.load(Ordering::Relaxed) {
             return Err(closed());
@@ -232,12 +255,16 @@ impl Client {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.0.router.closing.load(Ordering::Relaxed)
-            && self.0.router.primary.connection().is_ok()
+            && self
+                .0
+                .router
+                .primary()
+                .is_ok_and(|primary| primary.connection().is_ok())
             && self.primary_is_one().is_ok()
     }
 
     pub(crate) fn primary_is_one(&self) -> Result<(), Error> {
-        let primary = &self.0.router.primary;
+        let primary = self.0.router.primary()?;
         match primary.hint() {
             Some(sample) if sample.progress.role != Role::Primary => Err(Error::new(
                 ErrorKind::Config,
@@ -284,7 +311,15 @@ impl Client {
         drop(permits);
         router.dedicated.close();
         router.blocking.close();
-        for node in router.nodes() {
+        // From here on the nodes stay those that they are.
+        let (steward, nodes) = router.steward.stop();
+        tasks.extend(nodes);
+        for task in steward {
+            // It has been aborted.
+            let _ = task.await;
+        }
+        let members = router.members();
+        for node in members.nodes() {
             node.close();
         }
         while let Some(task) = tasks.last_mut() {
@@ -296,7 +331,7 @@ impl Client {
             }
             tasks.pop();
         }
-        for node in router.nodes() {
+        for node in members.nodes().chain(&router.steward.retired()) {
             cut_off |= node.own_ended(deadline).await;
         }
         if let Some(task) = router.barrier.stop() {
@@ -322,19 +357,13 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let members = self.0.router.members();
         f.debug_struct("Client")
             .field("scope", &self.0.router.scope)
             .field("level", &self.0.router.level)
-            .field("primary", &self.0.router.primary.address)
             .field(
-                "replicas",
-                &self
-                    .0
-                    .router
-                    .replicas
-                    .iter()
-                    .map(|node| &node.address)
-                    .collect::<Vec<_>>(),
+                "nodes",
+                &members.nodes().map(|node| &node.address).collect::<Vec<_>>(),
             )
             .finish_non_exhaustive()
     }

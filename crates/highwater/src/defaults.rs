@@ -46,6 +46,12 @@ pub const IDLE_PROBE: Duration = Duration::from_secs(1);
 pub const PROBE_PACE: Duration = Duration::from_millis(1);
 /// The shortest pause before a connection is tried again. It doubles with each failure, with jitter.
 pub const MIN_BACKOFF: Duration = Duration::from_millis(20);
+/// How often each sentinel is asked, besides what it says by itself.
+pub const SENTINEL_PROBE: Duration = Duration::from_secs(1);
+/// About how long a discovery that has ended rests before it is begun anew.
+pub const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the discovery is asked again while two nodes say that they are the primary.
+pub const DOUBT_PACE: Duration = Duration::from_millis(50);
 /// The longest pause before a connection is tried again.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// How many bytes may wait to be written on one connection; more are refused.

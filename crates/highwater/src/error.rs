@@ -132,6 +132,11 @@ impl Error {
         }))
     }
 
+    /// What happened, without what to do next.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.with_shared_source(Arc::new(source))
     }

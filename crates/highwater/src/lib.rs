@@ -48,6 +48,7 @@ mod session_connection;
 mod status;
 #[cfg(feature = "tls")]
 mod tls;
+mod topology;
 
 pub use highwater_core::{
     Consistency, Continuity, Coverage, Edges, History, KeyError, MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks,
@@ -71,6 +72,7 @@ pub use self::{
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,
     status::{NodeStatus, Status},
+    topology::{Discovery, Publisher, Sentinel, Topology},
 };
 /// The redis-rs whose commands, values and errors this crate speaks.
 pub use redis;

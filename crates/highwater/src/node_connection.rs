@@ -21,18 +21,27 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NodeConnection {
     client: Client,
-    node: Arc<Node>,
+    /// `None`: whichever is the primary.
+    node: Option<Arc<Node>>,
 }
 
 impl NodeConnection {
-    pub(crate) fn new(client: Client, node: Arc<Node>) -> Self {
+    pub(crate) fn new(client: Client, node: Option<Arc<Node>>) -> Self {
         Self { client, node }
     }
 
-    /// Where the node is: `host:port`, or a path.
+    fn node(&self) -> Result<Arc<Node>, Error> {
+        match &self.node {
+            Some(node) => Ok(Arc::clone(node)),
+            None => self.client.router().primary(),
+        }
+    }
+
+    /// Where the node is now: `host:port`, or a path; `unknown` while no discovery has named a primary.
     #[must_use]
     pub fn address(&self) -> String {
-        self.node.address.to_string()
+        self.node()
+            .map_or_else(|_| String::from("unknown"), |node| node.address.to_string())
     }
 
     /// Carries out a command at this node. A session and a level that it was given mean nothing here.
@@ -62,7 +71,7 @@ impl NodeConnection {
             may_write: class == Class::Write,
             writer: None,
         };
-        let sent = self.node.connection()?.send(&request)?;
+        let sent = self.node()?.connection()?.send(&request)?;
         match sent.answer.await.map_err(|_| closed())??.value {
             Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
             // A pipeline's replies are an array, also when there is one.
@@ -93,6 +102,6 @@ impl ConnectionLike for NodeConnection {
     }
 
     fn get_db(&self) -> i64 {
-        self.node.address.database
+        self.client.router().database()
     }
 }

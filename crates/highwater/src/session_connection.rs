@@ -77,7 +77,7 @@ impl ConnectionLike for SessionConnection {
     }
 
     fn get_db(&self) -> i64 {
-        self.client.router().primary.address.database
+        self.client.router().database()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use highwater_core::Role;
 
 use crate::{
+    error::Error,
     node::{Links, Node},
     route::{Anomalies, ReadCount, Router},
 };
@@ -25,6 +26,9 @@ pub struct Status {
     pub primary: NodeStatus,
     /// The replicas, in the order in which they were given.
     pub replicas: Vec<NodeStatus>,
+    /// Two nodes say that they are the primary, and the discovery has not said yet which one is: nothing is
+    /// written.
+    pub contested: bool,
     /// Reads by route and reason.
     pub reads: Vec<ReadCount>,
     /// Writes that were answered.
@@ -40,7 +44,7 @@ pub struct Status {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NodeStatus {
-    /// `host:port`, or a path.
+    /// `host:port`, or a path; `unknown` for a primary that the discovery has not named.
     pub address: String,
     /// What the node says that it is: `primary` or `replica`; `None` while it says nothing.
     pub role: Option<&'static str>,
@@ -81,12 +85,17 @@ pub struct NodeStatus {
 
 impl Status {
     pub(crate) fn of(router: &Router) -> Self {
+        let members = router.members();
         Self {
             scope: router.scope.to_string(),
             level: router.level.as_str(),
             proofs: router.proofs,
-            primary: NodeStatus::of(&router.primary),
-            replicas: router.replicas.iter().map(|node| NodeStatus::of(node)).collect(),
+            primary: match members.primary() {
+                Ok(primary) => NodeStatus::of(primary),
+                Err(error) => NodeStatus::unknown(&error),
+            },
+            replicas: members.replicas.iter().map(|node| NodeStatus::of(node)).collect(),
+            contested: router.steward.is_contested(),
             reads: router.counters.reads(),
             writes: router.counters.writes(),
             staleness_samples: router.counters.staleness_samples(),
@@ -96,6 +105,30 @@ impl Status {
 }
 
 impl NodeStatus {
+    /// Of a primary of which it is not known which node it is.
+    fn unknown(error: &Error) -> Self {
+        Self {
+            address: String::from("unknown"),
+            role: None,
+            role_as_expected: false,
+            history: None,
+            applied: None,
+            sample_age_ms: None,
+            lag_bytes: None,
+            lag_ms: None,
+            replication_link_up: None,
+            zone: None,
+            connection: "down",
+            connections: 0,
+            error: Some(error.to_string()),
+            protocol: None,
+            proof_form: None,
+            warnings: Vec::new(),
+            in_flight: 0,
+            disconnects: 0,
+        }
+    }
+
     fn of(node: &Node) -> Self {
         let sample = node.hint();
         let progress = sample.map(|sample| sample.progress);

@@ -34,6 +34,15 @@ pub(crate) enum Place {
     Unix(PathBuf),
 }
 
+impl Place {
+    fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return matches!(self, Self::Tls { .. });
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
 /// Where a node is: a URL as redis-rs knows them, or redis-rs's own [`ConnectionInfo`].
 ///
 /// | URL | |
@@ -57,14 +66,32 @@ struct Unplaced {
     protocol: Option<ProtocolVersion>,
 }
 
+/// What TLS needs to be set up.
 #[cfg(feature = "tls")]
-type Tls = crate::tls::TlsSetup;
+pub(crate) type Tls = crate::tls::TlsSetup;
 #[cfg(not(feature = "tls"))]
-type Tls = std::convert::Infallible;
+pub(crate) type Tls = std::convert::Infallible;
 
 impl NodeAddress {
+    /// The same in all but where it is: for nodes that a discovery names by host and port.
+    pub(crate) fn at(&self, host: &str, port: u16) -> Self {
+        Self(self.0.clone().map(|unplaced| {
+            let addr = match unplaced.addr {
+                ConnectionAddr::TcpTls {
+                    insecure, tls_params, ..
+                } => ConnectionAddr::TcpTls {
+                    host: host.to_owned(),
+                    port,
+                    insecure,
+                    tls_params,
+                },
+                _ => ConnectionAddr::Tcp(host.to_owned(), port),
+            };
+            Unplaced { addr, ..unplaced }
+        }))
+    }
+
     /// True for `rediss://` and its like.
-    #[cfg(feature = "tls")]
     pub(crate) fn is_tls(&self) -> bool {
         matches!(
             &self.0,
@@ -94,6 +121,14 @@ impl NodeAddress {
 }
 
 impl Address {
+    /// True when both are the same in every respect.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.place.is_tls() == other.place.is_tls()
+            && self.to_string() == other.to_string()
+            && (self.database, self.protocol) == (other.database, other.protocol)
+            && (&self.username, &self.password) == (&other.username, &other.password)
+    }
+
     /// What to think of when nothing answers there.
     pub(crate) fn silence_advice(&self) -> &'static str {
         match self.place {

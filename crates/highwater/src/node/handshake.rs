@@ -5,7 +5,7 @@
 //! where tracking is refused, lost writes wait out their grace time where `CLIENT KILL` is, and without
 //! `INFO` there is no proof, so that is an error.
 
-use std::{future::poll_fn, io};
+use std::io;
 
 use highwater_core::{Progress, Role};
 use redis::{Cmd, ProtocolVersion, ServerError, Value, cmd};
@@ -13,9 +13,9 @@ use redis::{Cmd, ProtocolVersion, ServerError, Value, cmd};
 use super::{
     Settings,
     address::Address,
+    line::Line,
     lost::{Fate, Identity},
-    reply::Parser,
-    stream::{self, ReadBuffer, ReadHalf, WriteHalf},
+    stream::{ReadBuffer, ReadHalf, WriteHalf},
 };
 use crate::error::{Error, ErrorKind};
 
@@ -79,13 +79,11 @@ pub(super) async fn open(
     settings: &Settings,
     questions: Questions,
 ) -> Result<Opened, Error> {
-    let (read, write) = stream::open(&address.place)
+    let line = Line::to_node(&address.place)
         .await
         .map_err(|error| can_not_connect(address, error))?;
     let mut talk = Talk {
-        read,
-        write,
-        buffer: ReadBuffer::new(),
+        line,
         address,
         warnings: Vec::new(),
     };
@@ -135,10 +133,11 @@ pub(super) async fn open(
     } else {
         None
     };
+    let (read, write, buffer) = talk.line.into_parts();
     Ok(Opened {
-        read: talk.read,
-        write: talk.write,
-        buffer: talk.buffer,
+        read,
+        write,
+        buffer,
         identity,
         fates,
         progress,
@@ -156,9 +155,7 @@ struct Greeting {
 }
 
 struct Talk<'a> {
-    read: ReadHalf,
-    write: WriteHalf,
-    buffer: ReadBuffer,
+    line: Line,
     address: &'a Address,
     warnings: Vec<String>,
 }
@@ -305,40 +302,8 @@ impl Talk<'_> {
         self.warnings.push(what.to_owned());
     }
 
-    /// Sends one command and waits for its reply, past pushes.
     async fn ask(&mut self, command: &Cmd) -> Result<Value, Error> {
-        let packed = command.get_packed_command();
-        let mut rest = &packed[..];
-        while !rest.is_empty() {
-            let lost = |error| super::connection::lost_while("writing its first commands", error);
-            poll_fn(|context| self.write.poll_ready(context))
-                .await
-                .map_err(lost)?;
-            match self.write.try_write(rest) {
-                Ok(len) => rest = rest.get(len..).unwrap_or_default(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(lost(error)),
-            }
-        }
-        let mut parser = Parser::default();
-        loop {
-            let mut at = 0;
-            let parsed = parser.next(self.buffer.unread(), &mut at);
-            self.buffer.consume(at);
-            match parsed? {
-                Some(Value::Push { .. }) => continue,
-                Some(value) => return Ok(value),
-                None => {}
-            }
-            let lost = |error| super::connection::lost_while("reading its first replies", error);
-            let len = poll_fn(|context| self.read.poll_read(context, self.buffer.space()))
-                .await
-                .map_err(lost)?;
-            if len == 0 {
-                return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            self.buffer.filled(len);
-        }
+        self.line.ask(command).await
     }
 
     /// Makes sure that lost connections deliver nothing more, as far as we may.
@@ -368,7 +333,7 @@ impl Talk<'_> {
     }
 }
 
-fn accepted(value: Value) -> Result<Value, ServerError> {
+pub(crate) fn accepted(value: Value) -> Result<Value, ServerError> {
     match value {
         Value::ServerError(error) => Err(error),
         value => Ok(value),
@@ -390,7 +355,7 @@ fn hello(address: &Address, settings: &Settings) -> Cmd {
     hello
 }
 
-fn can_not_connect(address: &Address, error: io::Error) -> Error {
+pub(crate) fn can_not_connect(address: &Address, error: io::Error) -> Error {
     let (kind, advice) = match tls_advice(&error) {
         Some(advice) => (ErrorKind::Config, format!(": {advice}")),
         None => (ErrorKind::Unavailable, String::new()),
@@ -513,7 +478,7 @@ fn number(value: Option<&Value>) -> i64 {
 }
 
 /// The bytes of a string, of whatever kind.
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub(crate) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),

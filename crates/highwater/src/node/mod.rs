@@ -5,6 +5,7 @@ mod connection;
 mod driver;
 mod enclosed;
 mod handshake;
+mod line;
 mod lost;
 mod own;
 mod reply;
@@ -30,15 +31,16 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 pub(crate) use self::{
-    address::Address,
+    address::{Address, Tls},
     connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request},
     driver::{in_doubt, unsent},
     enclosed::each_alone,
-    handshake::Manners,
+    handshake::{Manners, accepted, bytes, can_not_connect},
+    line::Line,
     own::OwnConnection,
 };
-pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 use self::{
     driver::{Driver, Use},
     handshake::{Opened, Questions},
@@ -92,6 +94,8 @@ pub(crate) struct Knowledge {
     moments: Mutex<Moments>,
     /// What the primary's commands do, once it has been asked.
     pub(crate) table: OnceLock<CommandTable>,
+    /// A node has said what it was not known to be, or has gone: the steward listens.
+    pub(crate) news: Notify,
 }
 
 impl Knowledge {
@@ -251,6 +255,7 @@ impl Node {
                     *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.progress);
                 }
                 self.meters.up(false);
+                self.knowledge.news.notify_one();
             }
             // Callers learn of it once the node says so as well.
             drop(driver);
@@ -554,6 +559,9 @@ impl Node {
             && (before.progress.history != progress.history || before.progress.role != progress.role)
         {
             self.tell_changes(&before.progress, progress);
+        }
+        if before.map_or(self.expected_role, |before| before.progress.role) != progress.role {
+            self.knowledge.news.notify_one();
         }
         match (self.expected_role, progress.role) {
             (Role::Primary, Role::Primary) => {

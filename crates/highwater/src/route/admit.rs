@@ -82,7 +82,7 @@ impl Router {
 
     /// Replaces "it is not known what this session depends on" by where the primary is now.
     async fn settle_doubt(&self, session: &Session, requirement: &Requirement) -> Result<(), Error> {
-        let progress = self.barrier.join(&self.primary).await?;
+        let progress = self.barrier.join(&self.primary()?).await?;
         self.counters.count_barrier();
         session.settle_doubt(requirement, &self.mark(&progress));
         Ok(())
@@ -97,11 +97,19 @@ impl Router {
             return Ok(());
         };
         if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
-            let progress = self.barrier.join(&self.primary).await?;
+            let progress = self.barrier.join(&self.primary()?).await?;
             session.settle_overdue(&read.requirement, &self.mark(&progress));
             read.requirement = session.requirement(&self.scope, read.level);
         }
         Ok(())
+    }
+
+    /// The primary's address, for messages.
+    pub(super) fn primary_name(&self) -> String {
+        self.primary().map_or_else(
+            |_| String::from("the primary"),
+            |primary| primary.address.to_string(),
+        )
     }
 
     pub(super) fn unproven(&self) -> Error {
@@ -109,7 +117,7 @@ impl Router {
             ErrorKind::Unavailable,
             format!(
                 "{} does not prove to be the primary: it was demoted, replaced or restarted; check the topology",
-                self.primary.address
+                self.primary_name()
             ),
         )
     }

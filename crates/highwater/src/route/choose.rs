@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// Where a read goes next.
-pub(super) enum Choice<'a> {
+pub(super) enum Choice {
     /// To this replica now.
-    Ask(&'a Arc<Node>, Arc<Connection>),
+    Ask(Arc<Node>, Arc<Connection>),
     /// To no replica yet: this one is likely to reach the point before the time.
-    Wait(&'a Arc<Node>, Point, Instant),
+    Wait(Arc<Node>, Point, Instant),
     /// To the primary.
     Primary(Reason),
 }
@@ -25,14 +25,16 @@ impl Router {
     /// preferred zone if there are such;
     /// else the one that is likely to have caught up soonest, if that is within the wait; else the
     /// primary.
-    pub(super) fn choose<'a>(
-        &'a self,
+    pub(super) fn choose(
+        &self,
         requirement: &Requirement,
         failed: Option<&Arc<Node>>,
         deadline: &mut Option<Instant>,
-    ) -> Choice<'a> {
+    ) -> Choice {
+        let members = self.members.borrow();
         let usable = || {
-            self.replicas
+            members
+                .replicas
                 .iter()
                 .filter(|node| !failed.is_some_and(|failed| Arc::ptr_eq(failed, node)))
                 .filter_map(|node| Some((node, node.usable(requirement)?)))
@@ -42,13 +44,13 @@ impl Router {
                 self.coverage(requirement, &sample.progress) == Coverage::Covered || !self.check_proofs
             })
         };
-        let near = if self.prefers_zone {
+        let near = if members.prefers_zone {
             less_loaded(covered().filter(|(node, _)| node.preferred))
         } else {
             None
         };
         if let Some((node, connection)) = near.or_else(|| less_loaded(covered())) {
-            return Choice::Ask(node, connection);
+            return Choice::Ask(Arc::clone(node), connection);
         }
         // The hints are behind. They may be old: go by when each replica is likely to be there.
         let Some(point) = requirement.points().first().copied() else {
@@ -73,7 +75,7 @@ impl Router {
         if ready <= now {
             // By now it should be there, and only its last word is old: the proof will tell.
             return match node.connection() {
-                Ok(connection) => Choice::Ask(node, connection),
+                Ok(connection) => Choice::Ask(Arc::clone(node), connection),
                 Err(_) => Choice::Primary(Reason::Unhealthy),
             };
         }
@@ -81,7 +83,7 @@ impl Router {
             node.refresh_hint(HINT_AGE);
             return Choice::Primary(Reason::Behind);
         }
-        Choice::Wait(node, point, deadline)
+        Choice::Wait(Arc::clone(node), point, deadline)
     }
 
     fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {

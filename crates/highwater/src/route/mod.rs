@@ -22,7 +22,10 @@ use highwater_core::{
     Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
 };
 use redis::Value;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
@@ -35,6 +38,7 @@ use crate::{
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
     node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, each_alone, in_doubt},
+    topology::{Members, Steward},
 };
 
 /// Bounds of staleness below this are served by the primary: samples of it are not taken so often.
@@ -84,10 +88,12 @@ pub(crate) struct Router {
     pub(crate) doubt_grace: Duration,
     pub(crate) on_possibly_lost: Policy,
     pub(crate) on_unknown_history: Policy,
-    pub(crate) primary: Arc<Node>,
-    pub(crate) replicas: Vec<Arc<Node>>,
-    /// Some of them are in the zone that is preferred.
-    pub(crate) prefers_zone: bool,
+    /// The nodes in use.
+    pub(crate) members: watch::Sender<Arc<Members>>,
+    /// What changes them.
+    pub(crate) steward: Steward,
+    /// How long a caller waits to be told for the first time which node is the primary.
+    pub(crate) connect_timeout: Duration,
     pub(crate) knowledge: Arc<Knowledge>,
     /// Serves until the primary has been asked for its own.
     pub(crate) built_in_table: CommandTable,
@@ -110,12 +116,79 @@ impl Router {
         Arc::default()
     }
 
-    /// The primary and the replicas.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        std::iter::once(&self.primary).chain(&self.replicas)
+    /// The nodes in use now.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        Arc::clone(&self.members.borrow())
     }
 
-    fn edges(&self) -> RwLockReadGuard<'_, Edges> {
+    pub(crate) fn set_members(&self, members: Members) {
+        self.members.send_replace(Arc::new(members));
+    }
+
+    /// The database that all nodes' addresses name.
+    pub(crate) fn database(&self) -> i64 {
+        let members = self.members.borrow();
+        members.nodes().next().map_or(0, |node| node.address.database)
+    }
+
+    /// # Errors
+    ///
+    /// When it is not known which node is the primary.
+    pub(crate) fn primary(&self) -> Result<Arc<Node>, Error> {
+        self.members.borrow().primary().map(Arc::clone)
+    }
+
+    /// The primary; waits for a discovery's first word.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not known which node is the primary.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only looks.
+    pub(crate) async fn known_primary(&self) -> Result<Arc<Node>, Error> {
+        let mut members = self.members.subscribe();
+        let known = members.wait_for(|members| members.primary.is_some());
+        // The sender lives in this router, so only the time can run out.
+        let _ = timeout(self.connect_timeout, known).await;
+        self.primary()
+    }
+
+    /// The primary's connection; waits for the first attempt to make one. The primary has changed, or the client
+    /// is new.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only looks.
+    async fn primary_connection(&self) -> Result<Arc<Connection>, Error> {
+        let now = || self.members.borrow().primary()?.connection();
+        match now() {
+            Ok(connection) => Ok(connection),
+            // Rare, so it does not make every call's future larger.
+            Err(_) => Box::pin(async { self.known_primary().await?.first_attempt().await }).await,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// While it is not known which of two primaries is the one: what the other gets would be lost.
+    pub(crate) fn check_uncontested(&self) -> Result<(), Error> {
+        if self.steward.is_contested() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "two nodes say that they are the primary, and the discovery has not said yet which one is: nothing \
+                 is written until then",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn edges(&self) -> RwLockReadGuard<'_, Edges> {
         self.knowledge
             .edges
             .read()
@@ -181,7 +254,7 @@ impl Router {
         }
         // Boxed, as below: what is rare is not to make every call's future larger. What came of it, the callers will
         // see.
-        let _ = Box::pin(self.primary.first_attempt()).await;
+        let _ = Box::pin(self.primary_connection()).await;
         self.knowledge.table.get().unwrap_or(&self.built_in_table)
     }
 
@@ -194,7 +267,8 @@ impl Router {
     }
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
-        let connection = self.primary.connection()?;
+        self.check_uncontested()?;
+        let connection = self.primary_connection().await?;
         let read = self.snapshot(command);
         let (proof, writer) = self.marking(command.session.as_ref());
         let request = Request {
@@ -293,7 +367,7 @@ impl Router {
     /// Known moments serve for as long as they are within the bound, also while the primary can't be
     /// reached; after that, this fails.
     async fn no_older_than(&self, bound: Duration) -> Result<Option<Point>, Error> {
-        if bound < LEAST_BOUND || self.replicas.is_empty() {
+        if bound < LEAST_BOUND || self.members.borrow().replicas.is_empty() {
             return Ok(None);
         }
         let since = Instant::now().checked_sub(bound);
@@ -303,7 +377,7 @@ impl Router {
         }
         self.counters.count_staleness_sample();
         // Asked for from now on, so within every bound.
-        let progress = self.barrier.join(&self.primary).await?;
+        let progress = self.barrier.join(&self.primary()?).await?;
         Ok(Some(Point {
             history: progress.history,
             offset: Offset::at(progress.applied),
@@ -330,7 +404,7 @@ impl Router {
         let requirement = read.at_replicas();
         let mut deadline = None;
         let mut tried = 0;
-        let mut failed: Option<&Arc<Node>> = None;
+        let mut failed: Option<Arc<Node>> = None;
         let fallback = loop {
             if tried == REPLICA_ATTEMPTS {
                 break if failed.is_some() {
@@ -339,7 +413,7 @@ impl Router {
                     Reason::Behind
                 };
             }
-            let (node, connection) = match self.choose(requirement, failed, &mut deadline) {
+            let (node, connection) = match self.choose(requirement, failed.as_ref(), &mut deadline) {
                 Choice::Ask(node, connection) => (node, connection),
                 Choice::Wait(node, point, until) => {
                     // Whatever came of it, choose anew: another one may have caught up meanwhile.
@@ -352,7 +426,7 @@ impl Router {
                 Choice::Primary(reason) => break reason,
             };
             tried += 1;
-            match self.try_replica(read, node, &connection).await {
+            match self.try_replica(read, &node, &connection).await {
                 Tried::Admitted(value) => {
                     return Ok(Reply {
                         value,
@@ -414,7 +488,7 @@ impl Router {
         let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
         for _ in 0..2 {
-            let connection = self.primary.connection()?;
+            let connection = self.primary_connection().await?;
             let answer = self.ask(&connection, read.command, proof).await?;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,

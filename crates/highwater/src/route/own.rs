@@ -52,10 +52,11 @@ struct Step<'a> {
 impl Router {
     /// Opens a connection of the caller's own to the primary; `held` is kept until it is closed.
     pub(crate) async fn open_own(&self, held: impl Send + 'static) -> Result<Own, Error> {
+        let primary = self.known_primary().await?;
         Ok(Own {
-            link: Ok(self.primary.open_own(held).await?),
+            link: Ok(primary.open_own(held).await?),
             transaction: None,
-            database: self.primary.address.database,
+            database: primary.address.database,
             midway: false,
         })
     }
@@ -200,6 +201,7 @@ impl Own {
 
     /// A write, or an EXEC with one in it, and perhaps reads as well.
     async fn write(&mut self, router: &Router, command: &Command, step: &Step<'_>) -> Result<Reply, Error> {
+        router.check_uncontested()?;
         let (proof, writer) = router.marking(command.session.as_ref());
         if writer.is_none() {
             let answer = self

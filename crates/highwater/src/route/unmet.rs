@@ -104,7 +104,7 @@ impl Router {
         if self.on_possibly_lost != Policy::Proceed && self.on_unknown_history != Policy::Proceed {
             return None;
         }
-        let progress = self.primary.hint()?.progress;
+        let progress = self.primary().ok()?.hint()?.progress;
         if progress.role != Role::Primary {
             return None;
         }
@@ -143,7 +143,7 @@ impl Router {
         };
         if let Some(suppressed) = throttle.admit(Instant::now()) {
             tracing::warn!(
-                node = %self.primary.address,
+                node = %self.primary_name(),
                 scope = %self.scope,
                 reason = reason(coverage).as_str(),
                 suppressed,
