@@ -52,6 +52,9 @@ pub const SENTINEL_PROBE: Duration = Duration::from_secs(1);
 pub const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the discovery is asked again while two nodes say that they are the primary.
 pub const DOUBT_PACE: Duration = Duration::from_millis(50);
+/// How long nothing is written while the discovery names a primary that another node says that it has succeeded:
+/// longer than Sentinel takes to hear of a promotion, or to undo one that it did not want.
+pub const CONTEST_PATIENCE: Duration = Duration::from_secs(15);
 /// The longest pause before a connection is tried again.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// How many bytes may wait to be written on one connection; more are refused.

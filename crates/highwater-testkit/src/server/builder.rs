@@ -18,6 +18,7 @@ pub struct ServerBuilder {
     directory: Option<PathBuf>,
     replica_of: Option<(String, u16)>,
     tls: Option<TlsFiles>,
+    sentinel: Option<Vec<String>>,
 }
 
 impl ServerBuilder {
@@ -58,6 +59,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Makes it a sentinel, with these lines of configuration: `sentinel monitor mymaster 127.0.0.1 6379 2`.
+    /// Restarts keep what it has learnt. Of [`args`](Self::args), nothing is used.
+    pub fn sentinel<I: IntoIterator<Item = S>, S: Into<String>>(mut self, lines: I) -> Self {
+        self.sentinel = Some(lines.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Starts the server, and returns when it answers.
     ///
     /// # Errors
@@ -76,6 +84,7 @@ impl ServerBuilder {
             port: Port::reserve()?,
             directory: self.directory.unwrap_or_else(|| scratch.path().to_owned()),
             replica_of: self.replica_of,
+            sentinel: self.sentinel,
             tls: match self.tls {
                 None => None,
                 Some(files) => Some(Tls {
@@ -92,6 +101,8 @@ impl ServerBuilder {
             match server.launch() {
                 Err(Launch::PortTaken) => {
                     server.port = Port::reserve()?;
+                    // It names the port.
+                    drop(std::fs::remove_file(server.sentinel_file()));
                     if let Some(tls) = &mut server.tls {
                         tls.port = Port::reserve()?;
                     }

@@ -56,6 +56,8 @@ pub struct Server {
     port: Port,
     directory: PathBuf,
     replica_of: Option<(String, u16)>,
+    /// A sentinel's own lines of configuration.
+    sentinel: Option<Vec<String>>,
     tls: Option<Tls>,
     arguments: Mutex<Vec<String>>,
     control: Mutex<Option<Control>>,
@@ -323,6 +325,7 @@ impl Server {
 
     fn launch(&self) -> Result<(), Launch> {
         let log_before = std::fs::metadata(self.log_file()).map_or(0, |log| log.len());
+        self.configure_sentinel().map_err(Launch::Other)?;
         let process = Supervisor::start(
             &self.program,
             &self.command_line(),
@@ -370,7 +373,33 @@ impl Server {
         log.contains("Address already in use")
     }
 
+    fn sentinel_file(&self) -> PathBuf {
+        self.directory.join("sentinel.conf")
+    }
+
+    /// Writes the file that a sentinel keeps what it learns in, if there is none yet.
+    fn configure_sentinel(&self) -> Result<()> {
+        let file = self.sentinel_file();
+        let Some(lines) = self.sentinel.as_ref().filter(|_| !file.exists()) else {
+            return Ok(());
+        };
+        let mut text = format!(
+            "port {}\nbind 127.0.0.1\nprotected-mode no\ndaemonize no\ndir \"{}\"\n",
+            self.port(),
+            self.directory.display()
+        );
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        std::fs::write(&file, text)
+            .map_err(|error| Error::io("can't write a sentinel's configuration", error))
+    }
+
     fn command_line(&self) -> Vec<OsString> {
+        if self.sentinel.is_some() {
+            return vec![self.sentinel_file().into(), "--sentinel".into()];
+        }
         let port = self.port().to_string();
         let mut line: Vec<OsString> = [
             "--port",

@@ -8,8 +8,9 @@
 //!   takes the primary's place, and keeps it while it says so, whatever the discovery that was overruled repeats.
 //! * The same if the primary can't be reached.
 //! * While both say that they are primaries, the discovery has to decide, and is asked. Until it has, nothing is written:
-//!   the old one may go on acknowledging for seconds what the new one will never have. Without a discovery, the
-//!   primary that was configured keeps its place: somebody may have detached a replica for purposes of their own.
+//!   the old one may go on acknowledging for seconds what the new one will never have. A discovery that insists on the old
+//!   one for longer than a failover takes has decided too. Without a discovery, the primary that was configured keeps
+//!   its place: somebody may have detached a replica for purposes of their own.
 
 use std::{
     pin::pin,
@@ -17,6 +18,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use futures_util::future::{Either, select};
@@ -28,7 +30,7 @@ use super::{
     members::{Change, Members, Registry},
 };
 use crate::{
-    defaults::{DISCOVERY_PAUSE, DOUBT_PACE},
+    defaults::{CONTEST_PATIENCE, DISCOVERY_PAUSE, DOUBT_PACE},
     error::Error,
     node::{Address, Node},
     route::Router,
@@ -116,6 +118,7 @@ pub(crate) fn steward(router: &Arc<Router>, registry: Registry, discovery: Optio
         doubt,
         authority,
         overruled: None,
+        contest: None,
     };
     tasks.push(tokio::spawn(at_work.run()));
     lock(&router.steward.own).extend(tasks);
@@ -145,6 +148,8 @@ struct AtWork {
     authority: bool,
     /// The primary that the discovery named and whose successor took its place by its own word.
     overruled: Option<Address>,
+    /// Since when two nodes have said that they are the primary.
+    contest: Option<Instant>,
 }
 
 impl AtWork {
@@ -201,7 +206,7 @@ impl AtWork {
             (&self.overruled, &members.primary, &change.members.primary)
             && named.address.is(overruled)
             && !current.address.is(overruled)
-            && leads(current)
+            && (leads(current) || current.links().connecting)
         {
             // The discovery has not heard of it yet: the next time, perhaps.
             change.members.nodes().for_each(|node| {
@@ -213,7 +218,6 @@ impl AtWork {
             return;
         }
         self.overruled = None;
-        self.router.steward.contested.store(false, Ordering::Relaxed);
         self.switch(&members, change);
     }
 
@@ -226,15 +230,17 @@ impl AtWork {
             .replicas
             .iter()
             .find(|node| leads(node) && self.succeeds(node, own.as_ref()));
+        let before = self.contest.take();
         let contested = match (own.map(|own| own.role), successor) {
-            (Some(Role::Primary), Some(successor)) => {
-                if self.authority && !self.router.steward.is_contested() {
+            (Some(Role::Primary), Some(successor)) if self.authority => {
+                if before.is_none() {
                     tracing::warn!(
                         primary = %primary.address, other = %successor.address,
                         "two nodes say that they are the primary: nothing is written until the discovery says which one is"
                     );
                 }
-                self.authority
+                let since = *self.contest.insert(before.unwrap_or_else(Instant::now));
+                since.elapsed() < CONTEST_PATIENCE
             }
             // One that is connected to for the first time will say what it is.
             (None, Some(_)) if primary.links().connecting => false,
@@ -248,6 +254,7 @@ impl AtWork {
                 self.switch(&members, change);
                 false
             }
+            // Among these: two primaries, and nobody who could be asked.
             _ => false,
         };
         self.router.steward.contested.store(contested, Ordering::Relaxed);
@@ -256,13 +263,14 @@ impl AtWork {
         }
     }
 
-    /// True when the node's history grew out of the primary's.
+    /// True when the node's history grew out of the primary's, or goes on in it where the primary has ceased to
+    /// lead it.
     fn succeeds(&self, node: &Node, primary: Option<&Progress>) -> bool {
         let Some(sample) = node.hint() else { return false };
         let history = sample.progress.history;
-        if primary.is_some_and(|primary| primary.role == Role::Replica && primary.history == history) {
-            // The primary that was follows it.
-            return true;
+        if primary.is_some_and(|primary| primary.history == history) {
+            // The primary that was follows it. Or one node has two addresses.
+            return primary.is_some_and(|primary| primary.role == Role::Replica);
         }
         // Where writes were acknowledged last.
         let Some((last, _)) = self.router.knowledge.timeline().latest() else {
@@ -272,7 +280,7 @@ impl AtWork {
             .progress
             .ancestor
             .is_some_and(|ancestor| ancestor.history == last);
-        history != last && (from_last || self.router.edges().descends(history, last))
+        (history == last && primary.is_none()) || from_last || self.router.edges().descends(history, last)
     }
 
     fn switch(&self, before: &Members, change: Change) {
