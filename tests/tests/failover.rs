@@ -35,6 +35,14 @@ async fn write_until_it_works(client: &Client, value: &str, session: &Session) {
     }
 }
 
+/// A write that is sent before the loss of the connection is seen is in doubt, and may be lost in the failover.
+async fn seen_down(client: &Client) {
+    until("the client sees that the primary is gone", || {
+        client.status().primary.connections == 0
+    })
+    .await;
+}
+
 fn port_of_primary(client: &Client) -> Option<u16> {
     client.status().primary.address.rsplit(':').next()?.parse().ok()
 }
@@ -243,6 +251,7 @@ async fn without_a_discovery_a_promoted_replica_takes_the_place_of_a_dead_primar
     client.call(set("k", "before", &session)).await.unwrap();
     topology.wait_in_sync(SOON).unwrap();
     topology.primary().kill();
+    seen_down(&client).await;
     topology.promote(0).unwrap();
     write_until_it_works(&client, "after", &session).await;
     assert_eq!(port_of_primary(&client), Some(topology.replica(0).port()));
@@ -374,6 +383,7 @@ async fn a_discovery_that_is_late_does_not_bring_the_old_primary_back() {
     topology.wait_in_sync(SOON).unwrap();
     front.refuse(true);
     front.cut();
+    seen_down(&client).await;
     topology.promote(0).unwrap();
     write_until_it_works(&client, "after", &session).await;
     // It has not heard of the promotion, and the old primary is alive and says that it is one.
