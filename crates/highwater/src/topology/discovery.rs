@@ -64,7 +64,7 @@ impl Topology {
 /// impl Discovery for Listed {
 ///     async fn follow(&self, mut publisher: Publisher) -> Result<(), Box<dyn Error + Send + Sync>> {
 ///         loop {
-///             let list = tokio::fs::read_to_string(&self.0).await?;
+///             let list = std::fs::read_to_string(&self.0)?;
 ///             let mut urls = list.lines();
 ///             let primary = urls.next().ok_or("the list of nodes is empty")?;
 ///             publisher.publish(urls.fold(Topology::new(primary), Topology::replica));
