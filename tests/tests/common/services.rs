@@ -24,7 +24,7 @@ pub(crate) const SESSIONS: usize = 24;
 pub(crate) struct Services {
     pub(crate) clients: [Client; 2],
     codecs: [TokenCodec; 2],
-    sessions: Vec<Session>,
+    pub(crate) sessions: Vec<Session>,
 }
 
 impl Services {
