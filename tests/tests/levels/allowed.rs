@@ -8,7 +8,7 @@ use highwater_testkit::{
     History, Kind, Level, LevelCheck, Operation, Outcome, Route, Topology, ViolationKind, wait_until_async,
 };
 
-use crate::common::{NO_PINGS, SOON, client};
+use crate::common::{NO_PINGS, SOON, builder};
 
 const BOUND: Duration = Duration::from_millis(50);
 /// Longer than any test.
@@ -55,7 +55,8 @@ impl Shop {
             .start()
             .unwrap();
         let mut shop = Self {
-            client: client(&topology).await,
+            // A busy machine is not to leave writes in doubt.
+            client: builder(&topology).response_timeout(SOON).connect().await.unwrap(),
             topology,
             sessions: (0..2 * LEVELS.len()).map(|_| Session::new()).collect(),
             operations: Vec::new(),

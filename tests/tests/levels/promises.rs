@@ -81,6 +81,7 @@ impl Run {
             sum += LevelCheck::of(self.level)
                 .nodes(&primary, &replicas)
                 .run(&history);
+            assert!(sum.is_clean(), "{sum}");
             for &(level, kind) in stronger {
                 // Not all has been quiet since the beginning: who says so is found out as well.
                 let report = LevelCheck::of(level).quiet_since(self.begun).run(&history);
@@ -126,7 +127,6 @@ async fn keeps(asked: Consistency, level: Level, workload: Workload, stronger: &
         run.stage.cycles(),
         run.begun.elapsed()
     );
-    assert!(report.is_clean(), "{report}");
     assert_eq!(
         (report.failed_reads, report.guarantees_lost),
         (0, 0),
