@@ -3,7 +3,8 @@
 //! Nothing here is a mock. A [`Server`] is a running `redis-server` or `valkey-server` process, a [`Topology`] is a
 //! primary with replicas that replicate through a [`Relay`] each, and a relay can delay, slow, pause, cut, refuse or
 //! black-hole the replication stream. A [`Workload`] records what sessions saw, a [`Monitor`] records how far the
-//! replicas were meanwhile, and [`check`] says which guarantees were broken and how many reads were at risk at all.
+//! replicas were meanwhile, and [`check`] says which guarantees were broken and how many reads were at risk at all;
+//! [`LevelCheck`] does so for one consistency level.
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -83,9 +83,12 @@ impl Run {
                 .run(&history);
             assert!(sum.is_clean(), "{sum}");
             for &(level, kind) in stronger {
-                // Not all has been quiet since the beginning: who says so is found out as well.
-                let report = LevelCheck::of(level).quiet_since(self.begun).run(&history);
-                *broken.entry(kind).or_default() += report.count(kind);
+                let count = broken.entry(kind).or_default();
+                if *count == 0 {
+                    // Not all has been quiet since the beginning: who says so is found out as well.
+                    let check = LevelCheck::of(level).quiet_since(self.begun);
+                    *count = check.run(&history).count(kind);
+                }
             }
             if self.at_risk(&sum) >= AT_RISK
                 && self.stage.cycles() > 0
