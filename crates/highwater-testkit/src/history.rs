@@ -4,6 +4,8 @@
 //! its version. Versions of a key start at 1 and grow; they are written one after the other by one session; after a
 //! write whose outcome is in doubt that key is not written any more (it could still arrive, after a later one). A
 //! missing key counts as version 0.
+//!
+//! A key may have several parts, which each write sets in one transaction, and each read asks for in one command.
 
 use std::time::Instant;
 
@@ -51,8 +53,10 @@ pub enum Kind {
     Read {
         /// The key.
         key: u64,
-        /// The version that was seen. `None` is a missing key.
+        /// The version that was seen, the least one of the parts. `None` is a missing key.
         version: Option<u64>,
+        /// The greatest one of the parts: another one only if the read was torn.
+        newest: Option<u64>,
         /// Where the answer came from.
         route: Route,
         /// The session's mark when the read began, if it is known: the read had to cover it.

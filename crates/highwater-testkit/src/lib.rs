@@ -3,7 +3,8 @@
 //! Nothing here is a mock. A [`Server`] is a running `redis-server` or `valkey-server` process, a [`Topology`] is a
 //! primary with replicas that replicate through a [`Relay`] each, and a relay can delay, slow, pause, cut, refuse or
 //! black-hole the replication stream. A [`Workload`] records what sessions saw, a [`Monitor`] records how far the
-//! replicas were meanwhile, and [`check`] says which guarantees were broken and how many reads were at risk at all.
+//! replicas were meanwhile, and [`check`] says which guarantees were broken and how many reads were at risk at all;
+//! [`LevelCheck`] does so for one consistency level.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,20 +31,22 @@ mod info;
 mod mark;
 mod monitor;
 mod relay;
+mod samples;
 mod sentinels;
 mod server;
 mod topology;
 mod wait;
 mod workload;
 
-pub use checker::{Report, RouteCounts, Violation, ViolationKind, check};
+pub use checker::{Level, LevelCheck, Report, RouteCounts, Violation, ViolationKind, check};
 pub use control::{Control, Reply};
 pub use error::{Error, ErrorKind, Result};
 pub use history::{History, Kind, Operation, Outcome, Recorder, Route};
 pub use info::{InfoReplication, Role};
 pub use mark::{Mark, ReplicationId};
-pub use monitor::{Monitor, MonitorBuilder, Sample, Samples};
+pub use monitor::{Monitor, MonitorBuilder};
 pub use relay::{Direction, Directions, PerDirection, Relay, RelayHandle, RelayStats};
+pub use samples::{Sample, Samples};
 pub use sentinels::{Sentinels, SentinelsBuilder};
 pub use server::{Server, ServerBuilder, ServerKind, TlsFiles};
 pub use topology::{Topology, TopologyBuilder};

@@ -8,85 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::{Control, Error, InfoReplication, Mark, Result, Server, Topology, lock};
+use crate::{Control, Error, Result, Sample, Samples, Server, Topology, lock};
 
 /// After this long without a reply a node counts as unreachable until it answers again.
 const UNREACHABLE: Duration = Duration::from_millis(500);
-
-/// What one INFO said, and between which instants it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// Before the INFO was sent.
-    pub sent_at: Instant,
-    /// After its reply was received.
-    pub received_at: Instant,
-    /// The node's history, and what it had applied of it.
-    pub applied: Mark,
-    /// Whether the node could be read from: not in the middle of a full sync.
-    pub readable: bool,
-}
-
-impl Sample {
-    fn new(sent_at: Instant, info: &InfoReplication) -> Self {
-        Self {
-            sent_at,
-            received_at: Instant::now(),
-            applied: info.mark(),
-            readable: !info.sync_in_progress,
-        }
-    }
-}
-
-/// The samples of one node, in the order in which they were taken.
-#[derive(Debug, Clone, Default)]
-pub struct Samples {
-    samples: Vec<Sample>,
-}
-
-impl Samples {
-    /// How old a proof may be at most: later samples may belong to a node that died or was moved meanwhile.
-    const WINDOW: Duration = Duration::from_millis(250);
-
-    /// Whether it is certain that at `instant` this node could be read and had not applied `mark`.
-    ///
-    /// Certain means: the next sample that was *sent* after that instant still shows less, in the mark's history. An
-    /// applied offset only grows within one history, except when a node is moved to a primary that lags; so the sample
-    /// before must not show more either. Where samples don't say, the answer is no: this never counts too much.
-    #[must_use]
-    pub fn surely_behind(&self, mark: Mark, instant: Instant) -> bool {
-        let after = self.samples.partition_point(|sample| sample.sent_at < instant);
-        let Some(next) = self.samples.get(after) else {
-            return false;
-        };
-        let behind = |sample: &Sample| {
-            sample.readable && sample.applied.history == mark.history && sample.applied.offset < mark.offset
-        };
-        let before = after.checked_sub(1).and_then(|before| self.samples.get(before));
-        behind(next)
-            && next.received_at.duration_since(instant) <= Self::WINDOW
-            && before.is_none_or(|before| behind(before) && before.applied.offset <= next.applied.offset)
-    }
-
-    /// The samples.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Sample> {
-        self.samples.iter()
-    }
-
-    /// The last sample that was taken.
-    #[must_use]
-    pub fn last(&self) -> Option<&Sample> {
-        self.samples.last()
-    }
-}
-
-/// In the order in which they were taken.
-impl FromIterator<Sample> for Samples {
-    fn from_iter<T: IntoIterator<Item = Sample>>(samples: T) -> Self {
-        Self {
-            samples: samples.into_iter().collect(),
-        }
-    }
-}
 
 /// What a monitor is to be started with.
 #[derive(Debug, Clone)]
@@ -174,6 +99,12 @@ impl Monitor {
             .and_then(|samples| lock(samples).last().copied())
     }
 
+    /// The samples of each server so far, in the order in which the servers were given.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Samples> {
+        self.nodes.iter().map(|samples| lock(samples).clone()).collect()
+    }
+
     /// Stops, and returns the samples of each server, in the order in which the servers were given.
     #[must_use]
     pub fn stop(mut self) -> Vec<Samples> {
@@ -236,77 +167,5 @@ impl Watcher {
         let sent_at = Instant::now();
         let info = control.info_replication()?;
         Ok((Sample::new(sent_at, &info), control))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn history(digit: &str) -> crate::ReplicationId {
-        digit.repeat(40).parse().unwrap()
-    }
-
-    /// Samples at these milliseconds, each taking one, and these offsets.
-    fn samples(start: Instant, at: &[(u64, u64)]) -> Samples {
-        at.iter()
-            .map(|(millis, offset)| {
-                let sent_at = start + Duration::from_millis(*millis);
-                let applied = Mark::new(history("a"), *offset);
-                Sample {
-                    sent_at,
-                    received_at: sent_at + Duration::from_millis(1),
-                    applied,
-                    readable: true,
-                }
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_later_sample_that_shows_less_is_a_proof() {
-        let start = Instant::now();
-        let samples = samples(start, &[(0, 10), (10, 20), (20, 30)]);
-        let behind = |offset, millis| {
-            samples.surely_behind(
-                Mark::new(history("a"), offset),
-                start + Duration::from_millis(millis),
-            )
-        };
-        assert!(behind(25, 5));
-        assert!(behind(21, 10), "a sample sent at that instant counts");
-        assert!(!behind(25, 11), "the next one shows 30");
-        assert!(!behind(20, 5), "20 is applied by then");
-        assert!(!behind(99, 21), "no sample after");
-    }
-
-    #[test]
-    fn what_samples_do_not_say_is_not_counted() {
-        let start = Instant::now();
-        let at = start + Duration::from_millis(5);
-        let mark = Mark::new(history("a"), 25);
-        assert!(
-            !samples(start, &[(0, 10), (900, 10)]).surely_behind(mark, at),
-            "the next sample is too late"
-        );
-        assert!(
-            !samples(start, &[(0, 30), (10, 20)]).surely_behind(mark, at),
-            "it went backwards"
-        );
-        assert!(
-            !samples(start, &[(0, 22), (10, 20)]).surely_behind(mark, at),
-            "it went backwards below the mark"
-        );
-        let other = Mark::new(history("b"), 25);
-        assert!(
-            !samples(start, &[(0, 10), (10, 10)]).surely_behind(other, at),
-            "another history"
-        );
-        let mut syncing = samples(start, &[(0, 10), (10, 10)]);
-        syncing.samples[1].readable = false;
-        assert!(
-            !syncing.surely_behind(mark, at),
-            "it can't be read while it syncs"
-        );
     }
 }

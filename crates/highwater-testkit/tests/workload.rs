@@ -148,6 +148,54 @@ async fn functions_are_a_subject_and_doubt_retires_a_key() {
 }
 
 #[tokio::test]
+async fn sessions_that_do_not_write_read_what_the_others_do() {
+    let read = |_session, _key| async { ReadReply::parts([Some(2), None, Some(1)], Route::Primary) };
+    let subject = Functions::new(|_, _, _| async { Outcome::Acknowledged }, read);
+    let history = Workload::new()
+        .sessions(6)
+        .writers(2)
+        .keys_per_session(3)
+        .writes(0.5)
+        .own_reads(1.0)
+        .operations(2_000)
+        .run(subject)
+        .await
+        .unwrap();
+    let mut sessions = [(0, 0); 6];
+    for operation in history.operations() {
+        let (writes, reads) = &mut sessions[operation.session as usize];
+        match operation.kind {
+            Kind::Write { key, .. } => {
+                *writes += 1;
+                assert!(key < 6, "{operation:?}");
+            }
+            Kind::Read {
+                key, version, newest, ..
+            } => {
+                *reads += 1;
+                assert!(key < 6, "{operation:?}");
+                assert_eq!((version, newest), (None, Some(2)), "the least and the greatest");
+            }
+            _ => unreachable!("{operation:?}"),
+        }
+    }
+    assert!(
+        sessions[..2]
+            .iter()
+            .all(|(writes, reads)| *writes > 0 && *reads > 0)
+    );
+    assert!(
+        sessions[2..]
+            .iter()
+            .all(|(writes, reads)| *writes == 0 && *reads > 0)
+    );
+    assert_eq!(
+        check(&history, &[]).count(ViolationKind::Torn),
+        sessions.iter().map(|(_, reads)| reads).sum()
+    );
+}
+
+#[tokio::test]
 async fn guarantees_given_up_are_recorded_beside_the_read() {
     let read = |_session, _key| async { ReadReply::seen(None, Route::Primary).guarantees_lost() };
     let subject = Functions::new(|_, _, _| async { Outcome::Acknowledged }, read);

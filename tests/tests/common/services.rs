@@ -24,7 +24,7 @@ pub(crate) const SESSIONS: usize = 24;
 pub(crate) struct Services {
     pub(crate) clients: [Client; 2],
     codecs: [TokenCodec; 2],
-    sessions: Vec<Session>,
+    pub(crate) sessions: Vec<Session>,
 }
 
 impl Services {
@@ -81,9 +81,9 @@ pub(crate) async fn disturbed<T>(
     disturb: impl Fn(&AtomicBool) + Send + 'static,
     run: impl Future<Output = T>,
 ) -> T {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Stop(Arc::default());
     let thread = std::thread::spawn({
-        let stop = Arc::clone(&stop);
+        let stop = Arc::clone(&stop.0);
         move || {
             while !stop.load(Ordering::Relaxed) {
                 disturb(&stop);
@@ -91,9 +91,18 @@ pub(crate) async fn disturbed<T>(
         }
     });
     let outcome = run.await;
-    stop.store(true, Ordering::Relaxed);
+    drop(stop);
     thread.join().unwrap();
     outcome
+}
+
+/// Stops the disturbances also when the run has failed.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Time that a disturbance lasts, unless the run is over. Nothing waits for anything by it.

@@ -4,30 +4,103 @@
 //! began, so operations that overlap never count against the client. A clean report means something only together
 //! with the number of reads at risk: reading the primary only, or while no replica lags, is always clean.
 
+mod convention;
+mod everybody;
 mod floors;
+mod level;
+#[cfg(test)]
+mod level_tests;
 mod report;
+mod risk;
+#[cfg(test)]
+mod script;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use self::floors::{Captured, Floors};
+use self::everybody::Everybody;
+use self::floors::Floors;
+pub use self::level::Level;
+use self::level::{Demanded, Rules};
 pub use self::report::{Report, RouteCounts, Violation, ViolationKind};
-use crate::history::{History, Kind, Operation, Outcome, Route};
-use crate::{Mark, Samples};
+use self::risk::Risk;
+use crate::Samples;
+use crate::history::{History, Kind, Operation, Outcome};
 
-/// Checks a history. `replicas` are the samples of a [`Monitor`](crate::Monitor); without any, no read is known to
-/// have been at risk.
+/// Checks a history for what sessions rely on: their own writes, and reads that never go back. `replicas` are the
+/// samples of a [`Monitor`](crate::Monitor); without any, no read is known to have been at risk.
+///
+/// A read counts as at risk when a replica lacked the mark that the *client* says the session had.
 #[must_use]
 pub fn check(history: &History, replicas: &[Samples]) -> Report {
+    run(history, Rules::SESSIONS, Risk::Marks(replicas))
+}
+
+/// A check of a history for what one level promises.
+///
+/// A read counts as at risk when a replica which could be read lacked a version that the level requires of this very
+/// read: had that replica answered, the promise would have been broken. This is known from what the servers say of
+/// themselves, and needs nothing from the client. Under [`Level::Eventual`], which requires no version, it lacked the
+/// last one that was acknowledged.
+///
+/// [`Level::BoundedStaleness`] and [`Level::Primary`] are about one primary: not for a history in which a failover lost
+/// writes.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LevelCheck<'a> {
+    rules: Rules,
+    primary: Option<&'a Samples>,
+    replicas: &'a [Samples],
+}
+
+impl<'a> LevelCheck<'a> {
+    /// A check that knows nothing of the servers, so that no read is known to have been at risk.
+    pub fn of(level: Level) -> Self {
+        Self {
+            rules: level.into(),
+            primary: None,
+            replicas: &[],
+        }
+    }
+
+    /// With the samples of a [`Monitor`](crate::Monitor).
+    pub fn nodes(mut self, primary: &'a Samples, replicas: &'a [Samples]) -> Self {
+        self.primary = Some(primary);
+        self.replicas = replicas;
+        self
+    }
+
+    /// Every node had applied every acknowledged write by this instant, and none was made after it. Reads that begin
+    /// later must show the last version of their key, whatever the level.
+    pub fn quiet_since(mut self, instant: Instant) -> Self {
+        self.rules.quiet_since = Some(instant);
+        self
+    }
+
+    /// Checks.
+    #[must_use]
+    pub fn run(&self, history: &History) -> Report {
+        let none = Samples::default();
+        let primary = self.primary.unwrap_or(&none);
+        run(history, self.rules, Risk::of_versions(primary, self.replicas))
+    }
+}
+
+fn run(history: &History, rules: Rules, risk: Risk<'_>) -> Report {
     let operations = history.operations();
     let mut checker = Checker {
-        written: written_versions(operations),
-        replicas,
-        ..Checker::default()
+        rules,
+        risk,
+        written: convention::written_versions(operations),
+        sessions: HashMap::new(),
+        everybody: Everybody::default(),
+        reads: HashMap::new(),
+        adoptions: HashMap::new(),
+        report: Report::default(),
     };
-    checker.check_convention(operations);
+    convention::check(operations, &mut checker.report);
     let mut points: Vec<Point> = (0_usize..)
         .zip(operations)
         .flat_map(|(index, operation)| {
@@ -58,29 +131,14 @@ enum Side {
 
 type Point = (Instant, Side, usize);
 
-/// When each version of each key began to be written, if that may have happened.
-fn written_versions(operations: &[Operation]) -> HashMap<(u64, u64), Instant> {
-    let mut written = HashMap::new();
-    for operation in operations {
-        if let Kind::Write {
-            key,
-            version,
-            outcome: Outcome::Acknowledged | Outcome::InDoubt,
-        } = operation.kind
-        {
-            written.entry((key, version)).or_insert(operation.start);
-        }
-    }
-    written
-}
-
-#[derive(Default)]
 struct Checker<'a> {
-    replicas: &'a [Samples],
+    rules: Rules,
+    risk: Risk<'a>,
     written: HashMap<(u64, u64), Instant>,
     sessions: HashMap<u32, Floors>,
+    everybody: Everybody,
     /// What was required when operations began that have not ended yet.
-    reads: HashMap<usize, Captured>,
+    reads: HashMap<usize, Demanded>,
     adoptions: HashMap<usize, Floors>,
     report: Report,
 }
@@ -88,16 +146,20 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn start(&mut self, index: usize, operation: &Operation) {
         match operation.kind {
+            Kind::Write { .. } => self.risk.write_begins(operation),
             Kind::Read { key, .. } => {
-                let captured = self.sessions.entry(operation.session).or_default().capture(key);
-                self.reads.insert(index, captured);
+                let demanded = Demanded {
+                    session: self.sessions.entry(operation.session).or_default().capture(key),
+                    everybody: self.everybody.demand(key, operation.start, self.rules),
+                };
+                self.reads.insert(index, demanded);
             }
             Kind::Adopt { from } => {
                 let floors = self.sessions.get(&from).cloned().unwrap_or_default();
                 self.adoptions.insert(index, floors);
             }
             Kind::GuaranteesLost => self.sessions.entry(operation.session).or_default().forget(),
-            Kind::Write { .. } | Kind::FailedRead { .. } => {}
+            Kind::FailedRead { .. } => {}
         }
     }
 
@@ -114,14 +176,10 @@ impl Checker<'_> {
                         .entry(operation.session)
                         .or_default()
                         .wrote(key, version);
+                    self.everybody.wrote(key, version, operation.end);
                 }
             }
-            Kind::Read {
-                key,
-                version,
-                route,
-                mark,
-            } => self.end_read(index, operation, key, version, route, mark),
+            Kind::Read { .. } => self.end_read(index, operation),
             Kind::FailedRead { .. } => self.report.failed_reads += 1,
             Kind::Adopt { .. } => {
                 self.report.adoptions += 1;
@@ -133,74 +191,49 @@ impl Checker<'_> {
         }
     }
 
-    fn end_read(
-        &mut self,
-        index: usize,
-        operation: &Operation,
-        key: u64,
-        version: Option<u64>,
-        route: Route,
-        mark: Option<Mark>,
-    ) {
+    fn end_read(&mut self, index: usize, operation: &Operation) {
+        let Kind::Read {
+            key,
+            version,
+            newest,
+            route,
+            mark,
+        } = operation.kind
+        else {
+            return;
+        };
+        let Some(demanded) = self.reads.remove(&index) else {
+            return;
+        };
         self.report.reads.add(route);
-        if let Some(mark) = mark {
-            self.report.marked_reads += 1;
-            if self
-                .replicas
-                .iter()
-                .any(|replica| replica.surely_behind(mark, operation.start))
-            {
-                self.report.at_risk.add(route);
-            }
+        self.report.marked_reads += u64::from(mark.is_some());
+        if self.risk.threatens(operation, key, mark, self.rules, &demanded) {
+            self.report.at_risk.add(route);
         }
-        if let Some(version) = version {
+        if version != newest {
+            self.report
+                .violation(ViolationKind::Torn, operation, newest.unwrap_or(0));
+        }
+        let invented = |version: u64| {
             let begun = self.written.get(&(key, version));
-            if begun.is_none_or(|begun| *begun > operation.end) {
-                self.report.violation(ViolationKind::NeverWritten, operation, 0);
-            }
+            begun.is_none_or(|begun| *begun > operation.end)
+        };
+        if [version, newest].into_iter().flatten().any(invented) {
+            self.report.violation(ViolationKind::NeverWritten, operation, 0);
         }
         let seen = version.unwrap_or(0);
         let floors = self.sessions.entry(operation.session).or_default();
-        if let Some(required) = self
-            .reads
-            .remove(&index)
-            .filter(|captured| floors.still_require(captured))
-        {
-            if seen < required.written {
-                self.report
-                    .violation(ViolationKind::ReadYourWrites, operation, required.written);
-            }
-            if seen < required.seen {
-                self.report
-                    .violation(ViolationKind::MonotonicReads, operation, required.seen);
-            }
-        }
-        floors.saw(key, seen);
-    }
-
-    /// Versions of a key must grow, one write after the other, and end with one in doubt: else "less" means nothing.
-    fn check_convention(&mut self, operations: &[Operation]) {
-        let mut writes: HashMap<u64, Vec<(&Operation, u64, Outcome)>> = HashMap::new();
-        for operation in operations {
-            if let Kind::Write {
-                key,
-                version,
-                outcome,
-            } = operation.kind
-            {
-                writes.entry(key).or_default().push((operation, version, outcome));
-            }
-        }
-        for writes in writes.values_mut() {
-            writes.sort_unstable_by_key(|(operation, version, _)| (operation.start, *version));
-            let mut last = None;
-            for &(operation, version, outcome) in &*writes {
-                let (end, least, settled) = last.unwrap_or((operation.start, 1, true));
-                if version < least || operation.start < end || !settled {
-                    self.report.violation(ViolationKind::Convention, operation, least);
+        if floors.still_require(&demanded.session) {
+            for (kind, required) in self.rules.demands(&demanded) {
+                if seen < required {
+                    self.report.violation(kind, operation, required);
                 }
-                last = Some((operation.end, version + 1, outcome != Outcome::InDoubt));
             }
+        }
+        // An invented version is one fault, and not a fault of all reads after it.
+        if version.is_none_or(|version| self.written.contains_key(&(key, version))) {
+            floors.saw(key, seen);
+            self.everybody.saw(key, seen);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What a check has found.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 
 use crate::history::{Kind, Operation, Outcome, Route};
 
@@ -38,6 +40,15 @@ impl RouteCounts {
     }
 }
 
+impl AddAssign for RouteCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.cache += other.cache;
+        self.replica += other.replica;
+        self.primary += other.primary;
+        self.unknown += other.unknown;
+    }
+}
+
 impl fmt::Display for RouteCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -55,17 +66,53 @@ impl fmt::Display for RouteCounts {
 }
 
 /// A guarantee that was broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ViolationKind {
     /// A read that began after a write of its session was acknowledged, or of a session that it adopted, returned less.
     ReadYourWrites,
     /// A read returned less than an earlier read of its session, or of a session that it adopted.
     MonotonicReads,
+    /// A read returned less than a write that had been acknowledged before the read began, by longer than the level's
+    /// bound, whoever made it. At [`Level::Primary`](super::Level::Primary) the bound is zero.
+    Overwritten,
+    /// A read returned less than a read of whatever session that had ended before it began.
+    SeenByOthers,
+    /// A read returned less than the last acknowledged write when all was quiet and every node had it.
+    NotConverged,
+    /// A read showed a part of a write without the rest.
+    Torn,
     /// A read returned a version that nobody had begun to write when it ended, or whose write was surely refused.
     NeverWritten,
     /// The history itself breaks the convention that the check rests on: mend the workload first.
     Convention,
+}
+
+impl ViolationKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::ReadYourWrites,
+        Self::MonotonicReads,
+        Self::Overwritten,
+        Self::SeenByOthers,
+        Self::NotConverged,
+        Self::Torn,
+        Self::NeverWritten,
+        Self::Convention,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::ReadYourWrites => "read-your-writes",
+            Self::MonotonicReads => "monotonic reads",
+            Self::Overwritten => "overwritten",
+            Self::SeenByOthers => "seen by others",
+            Self::NotConverged => "not converged",
+            Self::Torn => "torn",
+            Self::NeverWritten => "never written",
+            Self::Convention => "convention",
+        }
+    }
 }
 
 /// One operation that breaks a guarantee.
@@ -75,7 +122,7 @@ pub struct Violation {
     pub kind: ViolationKind,
     /// The operation that breaks it.
     pub operation: Operation,
-    /// The least version that would have been right.
+    /// The least version that would have been right. Of a torn read: what it showed besides.
     pub required: u64,
 }
 
@@ -93,6 +140,7 @@ impl fmt::Display for Violation {
                 version,
                 route,
                 mark,
+                ..
             } => {
                 write!(
                     f,
@@ -122,8 +170,8 @@ pub struct Report {
     pub reads: RouteCounts,
     /// Reads whose session's mark is known: only these can be at risk.
     pub marked_reads: u64,
-    /// Reads that began while some replica could be read and surely had not applied the session's mark. By the route
-    /// that answered. Never too many.
+    /// Reads that began while some replica could be read and surely lacked what was required of them, as the check
+    /// says that was made. By the route that answered. Never too many.
     pub at_risk: RouteCounts,
     /// Reads that failed.
     pub failed_reads: u64,
@@ -132,26 +180,21 @@ pub struct Report {
     /// How often the client gave a session's guarantees up openly.
     pub guarantees_lost: u64,
     violations: Vec<Violation>,
-    counts: [u64; 4],
+    /// Kinds of which there is none are missing.
+    counts: BTreeMap<ViolationKind, u64>,
 }
 
 impl Report {
     /// Whether nothing was broken.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.counts == [0; 4]
+        self.counts.is_empty()
     }
 
     /// How many operations break this guarantee.
     #[must_use]
     pub fn count(&self, kind: ViolationKind) -> u64 {
-        let [read_your_writes, monotonic_reads, never_written, convention] = self.counts;
-        match kind {
-            ViolationKind::ReadYourWrites => read_your_writes,
-            ViolationKind::MonotonicReads => monotonic_reads,
-            ViolationKind::NeverWritten => never_written,
-            ViolationKind::Convention => convention,
-        }
+        self.counts.get(&kind).copied().unwrap_or(0)
     }
 
     /// The first hundred violations.
@@ -169,13 +212,7 @@ impl Report {
     }
 
     pub(super) fn violation(&mut self, kind: ViolationKind, operation: &Operation, required: u64) {
-        let [read_your_writes, monotonic_reads, never_written, convention] = &mut self.counts;
-        *match kind {
-            ViolationKind::ReadYourWrites => read_your_writes,
-            ViolationKind::MonotonicReads => monotonic_reads,
-            ViolationKind::NeverWritten => never_written,
-            ViolationKind::Convention => convention,
-        } += 1;
+        *self.counts.entry(kind).or_default() += 1;
         if self.violations.len() < KEPT {
             self.violations.push(Violation {
                 kind,
@@ -183,6 +220,26 @@ impl Report {
                 required,
             });
         }
+    }
+}
+
+/// Sums: of several runs, or of the rounds of one.
+impl AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.writes_in_doubt += other.writes_in_doubt;
+        self.writes_refused += other.writes_refused;
+        self.reads += other.reads;
+        self.marked_reads += other.marked_reads;
+        self.at_risk += other.at_risk;
+        self.failed_reads += other.failed_reads;
+        self.adoptions += other.adoptions;
+        self.guarantees_lost += other.guarantees_lost;
+        for (kind, count) in other.counts {
+            *self.counts.entry(kind).or_default() += count;
+        }
+        let room = KEPT.saturating_sub(self.violations.len());
+        self.violations.extend(other.violations.into_iter().take(room));
     }
 }
 
@@ -199,7 +256,6 @@ impl fmt::Display for Report {
             failed_reads,
             ..
         } = self;
-        let [read_your_writes, monotonic_reads, never_written, convention] = self.counts;
         writeln!(
             f,
             "writes        {writes}, in doubt {writes_in_doubt}, refused {writes_refused}"
@@ -214,11 +270,11 @@ impl fmt::Display for Report {
             "adoptions     {}, guarantees lost openly {}",
             self.adoptions, self.guarantees_lost
         )?;
-        write!(
-            f,
-            "violations    read-your-writes {read_your_writes}, monotonic reads {monotonic_reads}, "
-        )?;
-        write!(f, "never written {never_written}, convention {convention}")?;
+        let mut before = "violations    ";
+        for kind in ViolationKind::ALL {
+            write!(f, "{before}{} {}", kind.label(), self.count(kind))?;
+            before = ", ";
+        }
         self.violations
             .iter()
             .take(10)

@@ -1,82 +1,8 @@
-use std::time::{Duration, Instant};
-
+use super::script::{Script, history};
 use super::*;
-use crate::{ReplicationId, Sample};
-
-/// Histories are written down in milliseconds since a start.
-struct Script {
-    zero: Instant,
-    operations: Vec<Operation>,
-}
-
-const KEY: u64 = 7;
+use crate::{Mark, Route, Sample};
 
 impl Script {
-    fn new() -> Self {
-        Self {
-            zero: Instant::now(),
-            operations: Vec::new(),
-        }
-    }
-
-    fn at(&self, millis: u64) -> Instant {
-        self.zero + Duration::from_millis(millis)
-    }
-
-    fn add(mut self, session: u32, start: u64, end: u64, kind: Kind) -> Self {
-        let operation = Operation {
-            session,
-            kind,
-            start: self.at(start),
-            end: self.at(end),
-        };
-        self.operations.push(operation);
-        self
-    }
-
-    fn write(self, session: u32, start: u64, end: u64, version: u64) -> Self {
-        self.write_ends(session, start, end, version, Outcome::Acknowledged)
-    }
-
-    fn write_ends(self, session: u32, start: u64, end: u64, version: u64, outcome: Outcome) -> Self {
-        self.add(
-            session,
-            start,
-            end,
-            Kind::Write {
-                key: KEY,
-                version,
-                outcome,
-            },
-        )
-    }
-
-    fn read(self, session: u32, start: u64, end: u64, version: Option<u64>) -> Self {
-        self.read_at(session, start, end, version, Route::Replica, None)
-    }
-
-    fn read_at(
-        self,
-        session: u32,
-        start: u64,
-        end: u64,
-        version: Option<u64>,
-        route: Route,
-        mark: Option<Mark>,
-    ) -> Self {
-        self.add(
-            session,
-            start,
-            end,
-            Kind::Read {
-                key: KEY,
-                version,
-                route,
-                mark,
-            },
-        )
-    }
-
     /// The kinds of violation, in the order in which they are found.
     fn finds(&self) -> Vec<ViolationKind> {
         self.report(&[])
@@ -96,19 +22,9 @@ impl Script {
 }
 
 impl Report {
-    fn counts_for_tests(&self) -> ([u64; 4], RouteCounts) {
-        let kinds = [
-            ViolationKind::ReadYourWrites,
-            ViolationKind::MonotonicReads,
-            ViolationKind::NeverWritten,
-            ViolationKind::Convention,
-        ];
-        (kinds.map(|kind| self.count(kind)), self.at_risk)
+    fn counts_for_tests(&self) -> ([u64; ViolationKind::ALL.len()], RouteCounts) {
+        (ViolationKind::ALL.map(|kind| self.count(kind)), self.at_risk)
     }
-}
-
-fn history(digit: &str) -> ReplicationId {
-    digit.repeat(40).parse().unwrap()
 }
 
 use ViolationKind::{Convention, MonotonicReads, NeverWritten, ReadYourWrites};
@@ -290,6 +206,7 @@ fn reads_at_risk_are_counted_by_route() {
                 received_at: script.at(10 * nth + 1),
                 applied: Mark::new(history("a"), offset),
                 readable: true,
+                source: Some(7000),
             })
             .collect()
     };

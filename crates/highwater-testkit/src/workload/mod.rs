@@ -27,6 +27,7 @@ const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 #[must_use]
 pub struct Workload {
     sessions: usize,
+    writers: Option<usize>,
     keys: usize,
     write_share: f64,
     own_share: f64,
@@ -50,6 +51,7 @@ impl Workload {
     pub fn new() -> Self {
         Self {
             sessions: 8,
+            writers: None,
             keys: 10,
             write_share: 0.2,
             own_share: 0.5,
@@ -68,7 +70,13 @@ impl Workload {
         self
     }
 
-    /// How many keys each session writes.
+    /// How many of the sessions write. The others only read, and take sessions over. The default is all.
+    pub fn writers(mut self, writers: usize) -> Self {
+        self.writers = Some(writers.max(1));
+        self
+    }
+
+    /// How many keys each session that writes has.
     pub fn keys_per_session(mut self, keys: usize) -> Self {
         self.keys = keys.max(1);
         self
@@ -122,6 +130,10 @@ impl Workload {
         self
     }
 
+    fn writing_sessions(&self) -> usize {
+        self.writers.unwrap_or(self.sessions).min(self.sessions)
+    }
+
     /// Runs all sessions on the current tokio runtime, and returns what they recorded.
     ///
     /// # Errors
@@ -138,7 +150,7 @@ impl Workload {
     pub async fn run(&self, subject: impl Subject) -> Result<History> {
         let sessions = u32::try_from(self.sessions)
             .map_err(|_| Error::new(ErrorKind::Usage, "too many sessions for one workload: use fewer"))?;
-        let keys = self.sessions * self.keys;
+        let keys = self.writing_sessions() * self.keys;
         let run = Arc::new(Run {
             workload: self.clone(),
             subject,
@@ -203,7 +215,7 @@ struct Session<S> {
     index: usize,
     random: Rng,
     recorder: Recorder,
-    /// The version last written in each of its slots.
+    /// The version last written in each of its slots. It has none if it only reads.
     versions: Vec<u64>,
     /// Which of its slots it wrote last.
     last: usize,
@@ -216,11 +228,13 @@ impl<S: Subject> Session<S> {
                 .seed
                 .wrapping_add(u64::from(number).wrapping_mul(SEED_STEP)),
         );
-        let versions = vec![0; run.workload.keys];
+        let index = number as usize;
+        let writes = index < run.workload.writing_sessions();
+        let versions = vec![0; if writes { run.workload.keys } else { 0 }];
         Self {
             run,
             number,
-            index: number as usize,
+            index,
             random,
             recorder: Recorder::new(),
             versions,
@@ -238,9 +252,9 @@ impl<S: Subject> Session<S> {
                 ..
             } = self.run.workload;
             let dice = self.random.f64();
-            if dice < write_share {
+            if dice < write_share && !self.versions.is_empty() {
                 self.write().await;
-            } else if dice < write_share + adopt_share && sessions > 1 {
+            } else if (write_share..write_share + adopt_share).contains(&dice) && sessions > 1 {
                 self.adopt().await;
             } else {
                 self.read().await;
@@ -289,7 +303,7 @@ impl<S: Subject> Session<S> {
     }
 
     async fn read(&mut self) {
-        let slot = if self.random.f64() < self.run.workload.own_share {
+        let slot = if self.random.f64() < self.run.workload.own_share && !self.versions.is_empty() {
             self.index * self.versions.len() + self.last
         } else {
             self.random.usize(..self.run.slots.len())
@@ -303,6 +317,7 @@ impl<S: Subject> Session<S> {
             Kind::Read {
                 key,
                 version: reply.version,
+                newest: reply.newest,
                 route: reply.route,
                 mark: reply.mark,
             }

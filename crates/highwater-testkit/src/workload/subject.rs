@@ -10,6 +10,7 @@ use crate::history::{Outcome, Route};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadReply {
     pub(super) version: Option<u64>,
+    pub(super) newest: Option<u64>,
     pub(super) route: Route,
     pub(super) mark: Option<Mark>,
     pub(super) failed: bool,
@@ -22,10 +23,23 @@ impl ReadReply {
     pub fn seen(version: Option<u64>, route: Route) -> Self {
         Self {
             version,
+            newest: version,
             route,
             mark: None,
             failed: false,
             guarantees_lost: false,
+        }
+    }
+
+    /// The versions that were seen of a key's parts, `None` for a missing one, and where they came from.
+    ///
+    /// A value that is none of this key's, such as a reply to somebody else's read, is a version that nobody writes:
+    /// `u64::MAX`.
+    #[must_use]
+    pub fn parts(versions: impl IntoIterator<Item = Option<u64>> + Clone, route: Route) -> Self {
+        Self {
+            newest: versions.clone().into_iter().max().flatten(),
+            ..Self::seen(versions.into_iter().min().flatten(), route)
         }
     }
 
