@@ -376,6 +376,9 @@ impl Driver {
     /// Takes in the reply to an INFO.
     fn info(&mut self, progress: Option<Progress>) -> Result<(), Error> {
         let slot = self.expected.pop_front();
+        if let Some(progress) = &progress {
+            self.learn(progress);
+        }
         let mut sent = None;
         match slot {
             Some(Slot::Leading) => self.leading = progress,
@@ -401,13 +404,18 @@ impl Driver {
         Ok(())
     }
 
+    /// Takes note of a history that grew out of another one. Before any caller is answered, since they judge by
+    /// what is known of histories.
+    fn learn(&self, progress: &Progress) {
+        if self.continuous(progress) {
+            self.node.learn_edge(&self.previous, progress);
+        }
+    }
+
     /// Takes note of where the node is. `sent`, where it is known, is a moment just before it was asked.
     fn observed(&mut self, progress: Progress, sent: Option<Instant>) {
         let at = Instant::now();
         self.node.publish(Sample { progress, at }, sent);
-        if self.continuous(&progress) {
-            self.node.learn_edge(&self.previous, &progress);
-        }
         self.previous = progress;
         self.null_since = false;
     }
@@ -489,6 +497,7 @@ impl Driver {
         let proof = match text {
             Some(text) => {
                 let progress = self.sample(text)?;
+                self.learn(&progress);
                 self.observed(progress, None);
                 // One point in time: nothing before it, and nothing after.
                 Proof::Between(progress, Some(progress))
