@@ -1,0 +1,214 @@
+//! Nodes that are not what they were, on connections that tell nothing of it.
+
+use highwater::{Client, Continuity, Reason, Route, Session};
+use highwater_testkit::{Role, Topology};
+
+use crate::common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set, until, written};
+
+/// A plain REPLICAOF keeps clients' connections. The old primary goes on serving a write that was lost, over a
+/// connection that was opened when it was the primary, until it has resynced.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_on_a_surviving_connection_shows_nobody_its_lost_writes() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let (old, new) = (topology.primary(), topology.replica(0));
+    old.command(&["SET", "k", "shared"]).unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).pause();
+    for _ in 0..50 {
+        old.command(&["SET", "k", "lost"]).unwrap();
+    }
+    new.replicaof_no_one().unwrap();
+    let client = Client::builder()
+        .primary(new.url())
+        .replica(old.url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "new", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    let from_the_primary = async || {
+        for _ in 0..10 {
+            let reply = client.call(get("k", &session)).await.unwrap();
+            assert_eq!((reply.value, reply.route), (bulk("new"), Route::Primary));
+        }
+    };
+    from_the_primary().await;
+
+    // It is to follow the new one, and does not reach it yet.
+    let relay = highwater_testkit::Relay::start(new.addr()).unwrap();
+    relay.refuse(true);
+    old.replicaof("127.0.0.1", relay.port()).unwrap();
+    let trap = old.info_replication().unwrap();
+    assert_eq!(trap.role, Role::Replica);
+    assert!(trap.applied() > mark.offset && trap.replid != mark.history);
+    assert_eq!(old.command(&["GET", "k"]).unwrap().text(), Some("lost"));
+    from_the_primary().await;
+    until("the client has seen the change of the role", || {
+        client.status().replicas[0].role == Some("replica")
+    })
+    .await;
+    from_the_primary().await;
+
+    relay.refuse(false);
+    old.wait_for(SOON, "the old primary has resynced", |info| info.covers(mark))
+        .unwrap();
+    from_a_replica(&client, &get("k", &session), &bulk("new")).await;
+    let status = client.status();
+    assert_eq!(
+        status.replicas[0].disconnects, 0,
+        "it was one connection all along"
+    );
+    assert_eq!(session.continuity(), Continuity::Intact);
+}
+
+/// A replica that was restarted and does not find its primary has what its disk had: an old state of the same history, or
+/// nothing at all, in a history of its own. Nobody is answered from it, be it somebody who depends on nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_replica_without_its_primary_answers_nobody() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let replica = topology.replica(0);
+    let client = common::client(&topology).await;
+    let session = Session::new();
+    client.call(set("k", "v", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    for disk in [true, false] {
+        from_a_replica(&client, &get("k", &session), &bulk("v")).await;
+        topology.relay(0).refuse(true);
+        replica.kill();
+        if !disk {
+            std::fs::remove_file(replica.data_dir().join("dump.rdb")).unwrap();
+        }
+        replica.restart().unwrap();
+        let restarted = replica.info_replication().unwrap();
+        assert_eq!((restarted.role, restarted.link_up), (Role::Replica, false));
+        assert!(!restarted.covers(mark), "{restarted:?}");
+        assert_eq!(restarted.replid == mark.history, disk);
+        assert!(disk || restarted.applied() == 1, "{restarted:?}");
+        assert_eq!(replica.command(&["DBSIZE"]).unwrap().integer(), Some(0));
+
+        let read = async |session: &Session| {
+            let reply = client.call(get("k", session)).await.unwrap();
+            assert_eq!((reply.value, reply.route), (bulk("v"), Route::Primary));
+        };
+        let deadline = std::time::Instant::now() + SOON;
+        loop {
+            read(&session).await;
+            read(&Session::new()).await;
+            let replica = &client.status().replicas[0];
+            if replica.connection == "up"
+                && replica.replication_link_up == Some(false)
+                && replica.history == Some(restarted.replid.to_string())
+            {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{replica:?}");
+        }
+        for _ in 0..10 {
+            read(&session).await;
+            read(&Session::new()).await;
+        }
+        topology.relay(0).refuse(false);
+        topology.wait_in_sync(SOON).unwrap();
+    }
+    from_a_replica(&client, &get("k", &session), &bulk("v")).await;
+}
+
+/// What was written to a replica is in no stream: a writable one covers nothing, from the moment at which it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writable_replica_is_not_read_from() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let replica = topology.replica(0);
+    let client = common::client(&topology).await;
+    let session = Session::new();
+    client.call(set("k", "v", &session)).await.unwrap();
+    from_a_replica(&client, &get("k", &session), &bulk("v")).await;
+
+    // By its last word it is a good one.
+    replica
+        .command(&["CONFIG", "SET", "replica-read-only", "no"])
+        .unwrap();
+    replica.command(&["SET", "k", "its own"]).unwrap();
+    assert!(
+        replica
+            .info_replication()
+            .unwrap()
+            .covers(written(&session).unwrap())
+    );
+    for _ in 0..10 {
+        let reply = client.call(get("k", &session)).await.unwrap();
+        assert_eq!((reply.value, reply.route), (bulk("v"), Route::Primary));
+    }
+    // Who depends on nothing could be shown anything, but is not asked to begin with.
+    for _ in 0..10 {
+        let reply = client.call(get("k", &Session::new())).await.unwrap();
+        assert_eq!((reply.value, reply.route), (bulk("v"), Route::Primary));
+    }
+    let client = common::client(&topology).await;
+    let reply = client.call(get("k", &Session::new())).await.unwrap();
+    assert_eq!((reply.route, reply.reason), (Route::Primary, Reason::Unhealthy));
+}
+
+/// Law 6: a replica that was resynced in part says of itself that it left the old history at its own place, which is
+/// not the fork. What lies between is there, as the primary's word shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partially_resynced_replica_covers_what_lies_below_the_true_fork() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    let before = common::client(&topology).await;
+    topology.relay(1).pause();
+    let session = Session::new();
+    before.call(set("k", "v", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    topology.wait_applied(0, mark, SOON).unwrap();
+    topology.promote(0).unwrap();
+    topology.relay(1).resume();
+    let (primary, replica) = (topology.replica(0), topology.replica(1));
+    replica
+        .wait_for(SOON, "the other replica follows", |info| {
+            info.link_up && info.replid == primary.mark().unwrap().history
+        })
+        .unwrap();
+    let partial = replica.info_replication().unwrap();
+    assert_eq!(partial.replid2, Some(mark.history));
+    assert!(
+        partial.second_repl_offset <= i64::try_from(mark.offset).unwrap(),
+        "{partial:?}"
+    );
+
+    let client = Client::builder()
+        .primary(primary.url())
+        .replica(replica.url())
+        .connect()
+        .await
+        .unwrap();
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        // Anew each time, as the primary's reply moves a session on to its own history.
+        let resumed = Session::resume(session.marks());
+        let reply = client.call(get("k", &resumed)).await.unwrap();
+        assert_eq!(reply.value, bulk("v"));
+        assert_eq!(resumed.continuity(), Continuity::Intact);
+        if reply.route == Route::Replica {
+            assert_eq!(written(&resumed).unwrap().history, mark.history);
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{:?}", client.status());
+    }
+}
