@@ -555,19 +555,16 @@ fn refusal(value: &Value, command: &Command) -> Option<Refusal> {
         let Value::ServerError(error) = value else {
             return None;
         };
+        let details = error.details().unwrap_or_default();
         match error.code() {
-            "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" | "REDIRECT"
-            | "UNBLOCKED" => Some(Refusal::Now),
-            "NOSCRIPT" | "READONLY" => Some(Refusal::Replica),
             // FCALL_RO's has no code of its own.
-            "ERR"
-                if error
-                    .details()
-                    .is_some_and(|details| details.starts_with("Function not found")) =>
-            {
-                Some(Refusal::Replica)
+            "ERR" if details.starts_with("Function not found") => Some(Refusal::Replica),
+            // All was queued when the node became one that can't answer.
+            "EXECABORT" => {
+                let why = details.strip_prefix("Transaction discarded because of: ")?;
+                refusal_code(why.split(' ').next()?)
             }
-            _ => None,
+            code => refusal_code(code),
         }
     };
     match (value, command.unit) {
@@ -579,6 +576,15 @@ fn refusal(value: &Value, command: &Command) -> Option<Refusal> {
             replies.iter().chain(executed).filter_map(of).max()
         }
         (value, _) => of(value),
+    }
+}
+
+fn refusal_code(code: &str) -> Option<Refusal> {
+    match code {
+        "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN" | "REDIRECT"
+        | "UNBLOCKED" => Some(Refusal::Now),
+        "NOSCRIPT" | "READONLY" => Some(Refusal::Replica),
+        _ => None,
     }
 }
 
