@@ -44,6 +44,7 @@ async fn a_replica_that_loads_costs_no_error() {
     let topology = Topology::builder()
         .replicas(1)
         .primary_args(NO_PINGS)
+        .primary_args(["--rdbcompression", "no"])
         .start()
         .unwrap();
     let replica = topology.replica(0);
@@ -59,7 +60,7 @@ async fn a_replica_that_loads_costs_no_error() {
     client.call(set("k", "v", &session)).await.unwrap();
     let mut filling = redis::pipe();
     let filler = "x".repeat(1024);
-    for number in 0..400 {
+    for number in 0..1000 {
         filling.set(number, &filler);
     }
     client.call(Command::pipeline(&filling)).await.unwrap();
@@ -67,7 +68,7 @@ async fn a_replica_that_loads_costs_no_error() {
     from_a_replica(&client, &get("k", &session), &bulk("v")).await;
 
     let slow = |micros: &str| {
-        // Some event is handled after each key or two.
+        // Some requests are answered after each key.
         replica
             .command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])
             .unwrap();
