@@ -23,7 +23,22 @@ mod wire;
 
 use std::io::Write;
 
-use highwater_testkit::Server;
+use highwater::{Client, ClientBuilder};
+use highwater_testkit::{Server, Topology};
+
+/// A client that gives no connection up because the machine is slow: some traps need one that stays.
+async fn patient(builder: ClientBuilder) -> Client {
+    builder
+        .response_timeout(4 * common::SOON)
+        .connect()
+        .await
+        .expect("the servers run")
+}
+
+/// One of the whole topology.
+async fn client(topology: &Topology) -> Client {
+    patient(common::builder(topology)).await
+}
 
 /// Whether the server has a command. Says so where it has not, since the test then shows nothing.
 fn knows(server: &Server, command: &str) -> bool {

@@ -6,7 +6,9 @@ use highwater_testkit::{Directions, Server, Topology};
 use redis::Value;
 
 use crate::{
-    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, in_doubt, set, until, written},
+    client,
+    common::{NO_PINGS, SOON, bulk, from_a_replica, get, in_doubt, set, until, written},
+    patient,
     wire::{Wire, text},
 };
 
@@ -23,7 +25,7 @@ async fn the_mark_of_a_write_that_changed_nothing_holds_no_read_up() {
         .primary_args(NO_PINGS)
         .start()
         .unwrap();
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     topology.primary().command(&["SET", "k", "v"]).unwrap();
     topology.primary().command(&["SADD", "s", "m"]).unwrap();
     topology.wait_in_sync(SOON).unwrap();
@@ -53,6 +55,52 @@ async fn the_mark_of_a_write_that_changed_nothing_holds_no_read_up() {
     }
 }
 
+/// A transaction in which a command fails has written all the same: its mark is that of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_with_an_error_in_it_leaves_the_mark_of_the_rest() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = client(&topology).await;
+    topology.primary().command(&["SET", "k", "old"]).unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).pause();
+    let session = Session::new();
+    let mut transaction = redis::pipe();
+    transaction.atomic().set("k", "new").lpush("k", "wrong type");
+    let failed: Result<Value, _> = transaction.query_async(&mut client.with(&session)).await;
+    assert!(failed.is_err());
+    assert_eq!(written(&session), Some(topology.primary().mark().unwrap()));
+    let reply = client.call(get("k", &session)).await.unwrap();
+    assert_eq!((reply.value, reply.route), (bulk("new"), Route::Primary));
+    topology.relay(0).resume();
+    from_a_replica(&client, &get("k", &session), &bulk("new")).await;
+}
+
+/// Tracking says nothing of SWAPDB, but the stream does: a session that has swapped databases waits for replicas to.
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_databases_are_waited_for() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = client(&topology).await;
+    let mut wire = Wire::connect(topology.primary());
+    wire.send("SET k old\nSELECT 1\nSET k new");
+    (0..3).for_each(|_| drop(wire.reply()));
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).pause();
+    let session = Session::new();
+    client.call(command("SWAPDB 0 1", &session)).await.unwrap();
+    let reply = client.call(get("k", &session)).await.unwrap();
+    assert_eq!((reply.value, reply.route), (bulk("new"), Route::Primary));
+    topology.relay(0).resume();
+    from_a_replica(&client, &get("k", &session), &bulk("new")).await;
+}
+
 /// Pings make a mark higher than it need be, and replicas get them as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_behind_a_ping_is_reached_like_any_other() {
@@ -61,7 +109,7 @@ async fn a_mark_behind_a_ping_is_reached_like_any_other() {
         .primary_args(["--repl-ping-replica-period", "1"])
         .start()
         .unwrap();
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     let first = written(&session).unwrap();
@@ -88,13 +136,8 @@ async fn the_first_replica_and_the_freed_backlog_change_the_history_and_cost_not
     let topology = Topology::builder().primary_args(NO_PINGS).start().unwrap();
     let primary = topology.primary();
     let replica = Server::start().unwrap();
-    let connect = || {
-        Client::builder()
-            .primary(primary.url())
-            .replica(replica.url())
-            .connect()
-    };
-    let client = connect().await.unwrap();
+    let connect = || patient(Client::builder().primary(primary.url()).replica(replica.url()));
+    let client = connect().await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     let alone = written(&session).unwrap();
@@ -126,7 +169,7 @@ async fn the_first_replica_and_the_freed_backlog_change_the_history_and_cost_not
     read(&early).await;
 
     // Whoever was not there meanwhile can't know that the data are the same, and is told so.
-    let late = connect().await.unwrap();
+    let late = connect().await;
     let stranger = Session::new();
     stranger.add_written(&highwater::Mark {
         scope: highwater::Scope::default(),
@@ -134,10 +177,7 @@ async fn the_first_replica_and_the_freed_backlog_change_the_history_and_cost_not
         offset: highwater::Offset::at(alone.offset),
     });
     let reply = late.call(get("k", &stranger)).await.unwrap();
-    assert_eq!(
-        (reply.value, reply.reason),
-        (bulk("v"), Reason::UnknownHistory)
-    );
+    assert_eq!((reply.value, reply.reason), (bulk("v"), Reason::UnknownHistory));
 
     primary
         .command(&["CONFIG", "SET", "repl-backlog-ttl", "1"])
@@ -181,7 +221,7 @@ async fn what_the_primary_says_of_a_replica_proves_nothing() {
         .start()
         .unwrap();
     let (primary, replica, relay) = (topology.primary(), topology.replica(0), topology.relay(0));
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
 
     // It does not hear from a replica that has caught up.
     relay.impair(Directions::ToTarget);
@@ -229,7 +269,7 @@ async fn wait_works_on_a_connection_of_ones_own_and_nowhere_else() {
         .primary_args(NO_PINGS)
         .start()
         .unwrap();
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     topology.wait_in_sync(SOON).unwrap();
     let session = Session::new();
     let error = client.call(command("WAIT 1 0", &session)).await.unwrap_err();

@@ -6,7 +6,11 @@ use highwater::{Client, Command, ErrorKind, Route, Session};
 use highwater_testkit::{Control, Relay, Server, Topology, wait_until};
 use redis::Value;
 
-use crate::common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set};
+use crate::{
+    client,
+    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set},
+    patient,
+};
 
 /// What can be asked of a replica, each with an answer of `v`: alone, with others, in a transaction.
 fn reads(session: &Session) -> [(Command, Value); 3] {
@@ -18,11 +22,7 @@ fn reads(session: &Session) -> [(Command, Value); 3] {
     let atomic = Command::pipeline(&pipeline).session(session);
     let queued = || Value::SimpleString("QUEUED".into());
     let executed = Value::Array(vec![Value::Okay, queued(), queued(), both.clone()]);
-    [
-        (get("k", session), bulk("v")),
-        (whole, both),
-        (atomic, executed),
-    ]
+    [(get("k", session), bulk("v")), (whole, both), (atomic, executed)]
 }
 
 async fn all_from_the_primary(client: &Client, session: &Session) {
@@ -49,13 +49,12 @@ async fn a_replica_that_loads_costs_no_error() {
         .unwrap();
     let replica = topology.replica(0);
     let between = Relay::start(replica.addr()).unwrap();
-    let client = Client::builder()
-        .primary(topology.primary().url())
-        .replica(between.url())
-        .response_timeout(4 * SOON)
-        .connect()
-        .await
-        .unwrap();
+    let client = patient(
+        Client::builder()
+            .primary(topology.primary().url())
+            .replica(between.url()),
+    )
+    .await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     let mut filling = redis::pipe();
@@ -72,7 +71,9 @@ async fn a_replica_that_loads_costs_no_error() {
         replica
             .command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])
             .unwrap();
-        replica.command(&["CONFIG", "SET", "key-load-delay", micros]).unwrap();
+        replica
+            .command(&["CONFIG", "SET", "key-load-delay", micros])
+            .unwrap();
     };
     // The read is held on its way in: in the middle of a GET, behind MULTI, and in EXEC when all is queued. Where it needs a
     // proof, the null push voids that too; where it needs none, only the reply tells.
@@ -89,10 +90,14 @@ async fn a_replica_that_loads_costs_no_error() {
         slow("20000");
         replica.replicaof_no_one().unwrap();
         replica.command(&["SET", "its own", "x"]).unwrap();
-        replica
-            .replicaof("127.0.0.1", topology.relay(0).port())
-            .unwrap();
+        replica.replicaof("127.0.0.1", topology.relay(0).port()).unwrap();
         wait_until(SOON, "the replica loads", || refuses(replica, "LOADING")).unwrap();
+        // Law 2: on a replica that syncs, master_repl_offset is an old or an absurd one.
+        let loading = replica.info_replication().unwrap();
+        assert!(
+            loading.applied() <= 1 && loading.master_repl_offset > 1,
+            "{loading:?}"
+        );
         let pong = replica.command(&["PING"]).unwrap_err();
         assert!(pong.reply().unwrap().starts_with("LOADING"), "{pong}");
         between.release();
@@ -119,7 +124,7 @@ async fn a_replica_that_serves_nothing_stale_costs_no_error() {
         .start()
         .unwrap();
     let replica = topology.replica(0);
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     from_a_replica(&client, &get("k", &session), &bulk("v")).await;
@@ -151,7 +156,7 @@ async fn a_replica_that_is_frozen_by_its_own_load_costs_no_error() {
         .unwrap();
     let (replica, relay) = (topology.replica(0), topology.relay(0));
     let client = common::builder(&topology)
-        .response_timeout(Duration::from_millis(700))
+        .response_timeout(Duration::from_secs(3))
         .connect()
         .await
         .unwrap();
@@ -195,7 +200,7 @@ async fn who_waits_at_a_primary_that_is_demoted_hears_of_it() {
         .start()
         .unwrap();
     let (old, new) = (topology.primary(), topology.replica(0));
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     let waiting = tokio::spawn({
@@ -226,7 +231,7 @@ async fn who_waits_at_a_primary_that_is_demoted_hears_of_it() {
     let error = client.call(get("k", &session)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     // At the new primary, the session has what it wrote.
-    let client = Client::builder().primary(new.url()).connect().await.unwrap();
+    let client = patient(Client::builder().primary(new.url())).await;
     let resumed = Session::resume(session.marks());
     assert_eq!(client.call(get("k", &resumed)).await.unwrap().value, bulk("v"));
 }

@@ -6,8 +6,9 @@ use highwater_testkit::{Mark, Relay, Server, Topology};
 use redis::Value;
 
 use crate::{
+    client,
     common::{self, NO_PINGS, SOON, bulk, get, set, written},
-    skipped,
+    patient, skipped,
     wire::{Wire, text},
 };
 
@@ -64,9 +65,7 @@ impl Moving {
 
     /// Puts the replica that is read from back in time, in the same history.
     fn go_back(&self, from: Mark) {
-        self.read()
-            .replicaof("127.0.0.1", self.lagging().port())
-            .unwrap();
+        self.read().replicaof("127.0.0.1", self.lagging().port()).unwrap();
         self.read()
             .wait_for(SOON, "the replica has gone back", |info| {
                 info.link_up && info.replid == from.history && (2..from.offset).contains(&info.applied())
@@ -87,13 +86,12 @@ async fn in_every_load_mode_a_null_push_comes_before_older_data() {
     let moving = Moving::start();
     let topology = &moving.topology;
     let between = Relay::start(moving.read().addr()).unwrap();
-    let client = Client::builder()
-        .primary(topology.primary().url())
-        .replica(between.url())
-        .response_timeout(4 * SOON)
-        .connect()
-        .await
-        .unwrap();
+    let client = patient(
+        Client::builder()
+            .primary(topology.primary().url())
+            .replica(between.url()),
+    )
+    .await;
     let mut wire = Wire::tracking(moving.read());
     let id = wire.ask("CLIENT ID");
     for mode in MODES {
@@ -206,7 +204,7 @@ async fn a_flush_is_a_write_like_any_other() {
         .primary_args(NO_PINGS)
         .start()
         .unwrap();
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     for flush in ["FLUSHDB", "FLUSHALL"] {
         topology.primary().command(&["SET", "k", "old"]).unwrap();
         topology.wait_in_sync(SOON).unwrap();

@@ -1,9 +1,13 @@
 //! Nodes that are not what they were, on connections that tell nothing of it.
 
 use highwater::{Client, Continuity, Reason, Route, Session};
-use highwater_testkit::{Role, Topology};
+use highwater_testkit::{Role, Topology, wait_until};
 
-use crate::common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set, until, written};
+use crate::{
+    client,
+    common::{NO_PINGS, SOON, bulk, from_a_replica, get, set, until, written},
+    patient,
+};
 
 /// A plain REPLICAOF keeps clients' connections. The old primary goes on serving a write that was lost, over a
 /// connection that was opened when it was the primary, until it has resynced.
@@ -22,12 +26,7 @@ async fn an_old_primary_on_a_surviving_connection_shows_nobody_its_lost_writes()
         old.command(&["SET", "k", "lost"]).unwrap();
     }
     new.replicaof_no_one().unwrap();
-    let client = Client::builder()
-        .primary(new.url())
-        .replica(old.url())
-        .connect()
-        .await
-        .unwrap();
+    let client = patient(Client::builder().primary(new.url()).replica(old.url())).await;
     let session = Session::new();
     client.call(set("k", "new", &session)).await.unwrap();
     let mark = written(&session).unwrap();
@@ -76,7 +75,7 @@ async fn a_restarted_replica_without_its_primary_answers_nobody() {
         .start()
         .unwrap();
     let replica = topology.replica(0);
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     let mark = written(&session).unwrap();
@@ -131,7 +130,7 @@ async fn a_writable_replica_is_not_read_from() {
         .start()
         .unwrap();
     let replica = topology.replica(0);
-    let client = common::client(&topology).await;
+    let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session)).await.unwrap();
     from_a_replica(&client, &get("k", &session), &bulk("v")).await;
@@ -156,7 +155,7 @@ async fn a_writable_replica_is_not_read_from() {
         let reply = client.call(get("k", &Session::new())).await.unwrap();
         assert_eq!((reply.value, reply.route), (bulk("v"), Route::Primary));
     }
-    let client = common::client(&topology).await;
+    let client = crate::client(&topology).await;
     let reply = client.call(get("k", &Session::new())).await.unwrap();
     assert_eq!((reply.route, reply.reason), (Route::Primary, Reason::Unhealthy));
 }
@@ -171,7 +170,7 @@ async fn a_partially_resynced_replica_covers_what_lies_below_the_true_fork() {
         .start()
         .unwrap();
     topology.wait_in_sync(SOON).unwrap();
-    let before = common::client(&topology).await;
+    let before = client(&topology).await;
     topology.relay(1).pause();
     let session = Session::new();
     before.call(set("k", "v", &session)).await.unwrap();
@@ -192,12 +191,7 @@ async fn a_partially_resynced_replica_covers_what_lies_below_the_true_fork() {
         "{partial:?}"
     );
 
-    let client = Client::builder()
-        .primary(primary.url())
-        .replica(replica.url())
-        .connect()
-        .await
-        .unwrap();
+    let client = patient(Client::builder().primary(primary.url()).replica(replica.url())).await;
     let deadline = std::time::Instant::now() + SOON;
     loop {
         // Anew each time, as the primary's reply moves a session on to its own history.
@@ -210,5 +204,68 @@ async fn a_partially_resynced_replica_covers_what_lies_below_the_true_fork() {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{:?}", client.status());
+    }
+}
+
+/// A replica whose full resync fails after it has thrown its data away shows that in nothing but its offset: its history
+/// is the old one. Promoted in that state, it claims to share all of it. (Valkey 9 keeps the data until it has others.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_resync_failed_covers_nothing_and_its_lineage_is_not_believed() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .primary_args(["--repl-backlog-size", "16kb"])
+        .start()
+        .unwrap();
+    let (replica, relay) = (topology.replica(0), topology.relay(0));
+    let client = client(&topology).await;
+    let session = Session::new();
+    client.call(set("k", "v", &session)).await.unwrap();
+    let mark = written(&session).unwrap();
+    from_a_replica(&client, &get("k", &session), &bulk("v")).await;
+
+    // It misses more than the backlog has, and what it then gets can't be put in its place.
+    relay.refuse(true);
+    for _ in 0..32 {
+        let filler = "x".repeat(1024);
+        topology.primary().command(&["SET", "filler", &filler]).unwrap();
+    }
+    let file = replica.data_dir().join("dump.rdb");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    relay.refuse(false);
+    wait_until(SOON, "the resync fails", || {
+        replica.log_tail().contains("Failed trying to rename the temp DB")
+    })
+    .unwrap();
+    let failed = replica.info_replication().unwrap();
+    assert!(failed.replid == mark.history && !failed.link_up, "{failed:?}");
+    let emptied = replica.command(&["DBSIZE"]).unwrap().integer() == Some(0);
+    assert_eq!(failed.applied() == 1, emptied);
+    if emptied {
+        assert!(failed.master_repl_offset >= mark.offset, "the trap: {failed:?}");
+    }
+    let ask = async |client: &Client, session: &Session| {
+        let reply = client.call(get("k", session)).await.unwrap();
+        (reply.value, reply.route, reply.reason)
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(&client, &session).await.0, bulk("v"));
+        assert_eq!(ask(&client, &Session::new()).await.0, bulk("v"));
+    }
+
+    relay.refuse(true);
+    replica.replicaof_no_one().unwrap();
+    let promoted = replica.info_replication().unwrap();
+    assert_eq!(promoted.replid2, Some(mark.history));
+    assert!(promoted.second_repl_offset > i64::try_from(mark.offset).unwrap());
+    let there = patient(Client::builder().primary(replica.url())).await;
+    let resumed = Session::resume(session.marks());
+    let (value, _, reason) = ask(&there, &resumed).await;
+    if emptied {
+        assert_eq!((value, reason), (redis::Value::Nil, Reason::UnknownHistory));
+        assert_eq!(resumed.continuity(), Continuity::UnknownHistory);
+    } else {
+        assert_eq!(value, bulk("v"));
     }
 }
