@@ -9,7 +9,7 @@ use redis::Value;
 use crate::{
     client,
     common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set},
-    patient,
+    patient, skipped,
 };
 
 /// What can be asked of a replica, each with an answer of `v`: alone, with others, in a transaction.
@@ -66,11 +66,13 @@ async fn a_replica_that_loads_costs_no_error() {
     topology.wait_in_sync(SOON).unwrap();
     from_a_replica(&client, &get("k", &session), &bulk("v")).await;
 
+    // Some requests are answered after each key.
+    let events = ["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"];
+    if let Err(error) = replica.command(&events) {
+        skipped(&format!("a load that answers can't be made long here: {error}"));
+        return;
+    }
     let slow = |micros: &str| {
-        // Some requests are answered after each key.
-        replica
-            .command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])
-            .unwrap();
         replica
             .command(&["CONFIG", "SET", "key-load-delay", micros])
             .unwrap();

@@ -226,8 +226,8 @@ async fn a_replica_whose_resync_failed_covers_nothing_and_its_lineage_is_not_bel
 
     // It misses more than the backlog has, and what it then gets can't be put in its place.
     relay.refuse(true);
-    for _ in 0..32 {
-        let filler = "x".repeat(1024);
+    let filler = "x".repeat(1 << 17);
+    for _ in 0..8 {
         topology.primary().command(&["SET", "filler", &filler]).unwrap();
     }
     let file = replica.data_dir().join("dump.rdb");
