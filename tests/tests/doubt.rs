@@ -11,17 +11,54 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SOON, bulk, get, in_doubt, set};
-use highwater::{Client, ClientBuilder, ErrorKind, Reason, Reply, Route, Session};
-use highwater_testkit::{Relay, Topology, wait_until_async};
+use common::{NO_PINGS, SOON, bulk, calls, from_a_replica, get, in_doubt, set, until, written};
+use highwater::{Client, ClientBuilder, Command, ErrorKind, Reason, Reply, Route, Session};
+use highwater_testkit::{Relay, Topology};
 use redis::Value;
+use tokio::task::JoinSet;
+
+const TIMEOUT: Duration = Duration::from_millis(1200);
 
 /// A client whose connection to the primary goes through the relay, with a short patience.
 fn builder(topology: &Topology, relay: &Relay) -> ClientBuilder {
     Client::builder()
         .primary(relay.url())
         .replica(topology.replica(0).url())
-        .response_timeout(Duration::from_secs(1))
+        .response_timeout(TIMEOUT)
+}
+
+/// One whose user may not close other connections.
+fn builder_without_kill(topology: &Topology, relay: &Relay) -> ClientBuilder {
+    for server in topology.replicas().chain([topology.primary()]) {
+        let rights = [
+            "ACL",
+            "SETUSER",
+            "app",
+            "on",
+            ">secret",
+            "~*",
+            "&*",
+            "+@all",
+            "-client",
+            "+client|tracking",
+        ];
+        server.command(&rights).unwrap();
+    }
+    let url = |port: u16| format!("redis://app:secret@127.0.0.1:{port}");
+    Client::builder()
+        .primary(url(relay.port()))
+        .replica(url(topology.replica(0).port()))
+        .response_timeout(TIMEOUT)
+}
+
+fn start() -> (Topology, Relay) {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let relay = Relay::start(topology.primary().addr()).unwrap();
+    (topology, relay)
 }
 
 /// The beginning of the write, up to its key.
@@ -39,115 +76,217 @@ async fn give_up_on_a_write(client: &Client, relay: &Relay, session: &Session) {
     held.expect("the rest is on its way, and stays there");
     let error = written.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-    wait_until_async(SOON, "the client is connected anew", || {
+    until("the client is connected anew", || {
         let primary = client.status().primary;
         primary.disconnects > before && primary.connection == "up"
     })
-    .await
-    .unwrap();
+    .await;
 }
 
 /// Reads; a busy machine may make the client give up on its connection once more.
-async fn read(client: &Client, session: &Session) -> Reply {
+async fn read(client: &Client, key: &str, session: &Session) -> Reply {
     let deadline = Instant::now() + SOON;
     loop {
-        match client.call(get("late-key", session)).await {
+        match client.call(get(key, session)).await {
             Ok(reply) => return reply,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            Err(error) => assert!(Instant::now() < deadline, "the primary is back: {error}"),
         }
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_the_network_still_holds_can_not_land_after_it_was_settled() {
-    let topology = Topology::builder().replicas(1).start().unwrap();
+async fn writes_to_a_frozen_primary_are_in_doubt_and_so_are_their_sessions() {
+    const WRITERS: usize = 8;
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = common::builder(&topology)
+        .response_timeout(TIMEOUT)
+        .connect()
+        .await
+        .unwrap();
+    let bystander = Session::new();
+    client.call(set("bystander", "sees", &bystander)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+
+    from_a_replica(&client, &get("bystander", &bystander), &bulk("sees")).await;
+
+    topology.primary().pause().unwrap();
+    let sessions: Vec<_> = (0..WRITERS).map(|_| Session::new()).collect();
+    let mut writes = JoinSet::new();
+    for (writer, session) in sessions.iter().enumerate() {
+        let (client, session) = (client.clone(), session.clone());
+        writes.spawn(async move { client.call(set(&format!("writer:{writer}"), "1", &session)).await });
+    }
+    // Who has not written is served by the replica all the while.
+    while !writes.is_empty() {
+        let reply = client.call(get("bystander", &bystander)).await.unwrap();
+        assert_eq!((reply.value, reply.route), (bulk("sees"), Route::Replica));
+        if let Some(outcome) = writes.try_join_next() {
+            let error = outcome.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+        }
+    }
+    for (writer, session) in sessions.iter().enumerate() {
+        assert!(in_doubt(session));
+        assert_eq!(written(session), None);
+        // The primary does not answer, and nobody else may.
+        let error = client
+            .call(get(&format!("writer:{writer}"), session))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Disconnected),
+            "{error}"
+        );
+    }
+    topology.primary().resume().unwrap();
+    // Back, the client makes sure that the old connection delivers nothing more, and looks.
+    let settled = || sessions.iter().all(|session| !in_doubt(session));
+    until("what was in doubt is settled", settled).await;
+    for (writer, session) in sessions.iter().enumerate() {
+        let key = format!("writer:{writer}");
+        let outcome = topology.primary().command(&["GET", &key]).unwrap();
+        topology.wait_applied(0, written(session).unwrap(), SOON).unwrap();
+        let value = outcome.text().map_or(redis::Value::Nil, bulk);
+        from_a_replica(&client, &get(&key, session), &value).await;
+    }
+}
+
+/// A write that the network holds back while the client gives up, or whose reply it does: once the session is out of
+/// doubt, it can't arrive any more, as its connection has been closed at the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_settled_only_when_it_can_arrive_no_more() {
+    let (topology, relay) = start();
+    let client = builder(&topology, &relay).connect().await.unwrap();
+    for held_back in [true, false] {
+        let session = Session::new();
+        let key = format!("k:{held_back}");
+        topology.primary().command(&["SET", &key, "1"]).unwrap();
+        if held_back {
+            // In the middle of the command.
+            relay.hold_when(b"$6\r\nINCRBY\r\n".to_vec());
+        } else {
+            // In the middle of the reply.
+            relay.hold_replies_when(b":765".to_vec());
+        }
+        let write = Command::new(redis::cmd("INCRBY").arg(&key).arg(7_654_321)).session(&session);
+        let error = client.call(write).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+        until("the doubt is settled", || !in_doubt(&session)).await;
+        // Held to where the primary was after the old connection.
+        let mark = topology.primary().mark().unwrap();
+        assert_eq!(written(&session), Some(mark));
+        // The partition heals. What the relay had is delivered, or has nobody to go to.
+        relay.release();
+        until("the old connection is gone", || relay.stats().live <= 1).await;
+        let value = if held_back { "1" } else { "7654322" };
+        let there = topology.primary().command(&["GET", &key]).unwrap();
+        assert_eq!(there.text(), Some(value), "a settled write has landed late");
+        assert_eq!(topology.primary().mark().unwrap(), mark, "nothing arrived");
+        from_a_replica(&client, &get(&key, &session), &bulk(value)).await;
+    }
+}
+
+/// Where the server may not close the old connection, the rest of the write may land for as long as the grace time
+/// lasts. Then the session sees it, as it reads from the primary all the while.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_write_may_still_land_its_session_reads_from_the_primary() {
+    let (topology, relay) = start();
+    let client = builder_without_kill(&topology, &relay)
+        .doubt_grace(Duration::from_secs(3600))
+        .connect()
+        .await
+        .unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    let session = Session::new();
+    give_up_on_a_write(&client, &relay, &session).await;
+    let before = calls(topology.replica(0), "get");
+    // The doubt travels with the token.
+    let resumed = Session::resume(session.marks());
+    for session in [&session, &resumed] {
+        for _ in 0..10 {
+            let reply = read(&client, "late-key", session).await;
+            assert_eq!(reply.value, Value::Nil);
+            assert_eq!((reply.route, reply.reason), (Route::Primary, Reason::InDoubt));
+            assert!(in_doubt(session));
+        }
+    }
+    relay.release();
+    until("the write lands late", || {
+        topology.primary().command(&["GET", "late-key"]).unwrap().text() == Some("late")
+    })
+    .await;
+    for session in [&session, &resumed] {
+        let reply = read(&client, "late-key", session).await;
+        assert_eq!(
+            (reply.value, reply.route, reply.reason),
+            (bulk("late"), Route::Primary, Reason::InDoubt)
+        );
+    }
+    assert_eq!(
+        calls(topology.replica(0), "get"),
+        before,
+        "the replica was not asked"
+    );
+}
+
+/// Once the grace time is over, the next sample settles.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_server_may_not_close_it_only_time_settles() {
+    let (topology, relay) = start();
+    let client = builder_without_kill(&topology, &relay)
+        .doubt_grace(2 * TIMEOUT)
+        .connect()
+        .await
+        .unwrap();
+    for held_back in [true, false] {
+        let session = Session::new();
+        if held_back {
+            give_up_on_a_write(&client, &relay, &session).await;
+        } else {
+            relay.hold_replies_when(b"+OK".to_vec());
+            let error = client.call(set("late-key", "done", &session)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+            assert!(in_doubt(&session));
+        }
+        relay.release();
+        until("the grace time is over", || !in_doubt(&session)).await;
+        assert_eq!(written(&session), Some(topology.primary().mark().unwrap()));
+        let value = bulk(if held_back { "late" } else { "done" });
+        from_a_replica(&client, &get("late-key", &session), &value).await;
+    }
+}
+
+/// The reply came, the sample after it did not: done, at a place that the primary's next proof tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_without_a_sample_is_done_and_placed_by_the_next_proof() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
     let relay = Relay::start(topology.primary().addr()).unwrap();
     let client = builder(&topology, &relay).connect().await.unwrap();
     let session = Session::new();
-    let other = Session::new();
-    client.call(set("late-key", "before", &other)).await.unwrap();
-
-    give_up_on_a_write(&client, &relay, &session).await;
-    wait_until_async(SOON, "the write is settled", || !in_doubt(&session))
-        .await
-        .unwrap();
+    relay.hold_replies_when(b":7654321\r\n".to_vec());
+    let write = Command::new(redis::cmd("INCRBY").arg("k").arg(7_654_321)).session(&session);
     assert_eq!(
-        session.marks().written().count(),
-        1,
-        "held to where the primary was after the old connection"
+        client.call(write).await.unwrap().value,
+        redis::Value::Int(7_654_321)
     );
-    // The partition heals. The old connection is closed at the server: nothing comes of the rest.
-    relay.release();
-    wait_until_async(SOON, "the old connection is gone", || relay.stats().live == 1)
-        .await
-        .unwrap();
-    let at_the_primary = topology.primary().command(&["GET", "late-key"]).unwrap();
-    assert_eq!(
-        at_the_primary.text(),
-        Some("before"),
-        "a settled write has landed late"
-    );
-    topology.wait_in_sync(SOON).unwrap();
-    common::from_a_replica(&client, &get("late-key", &session), &bulk("before")).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_the_server_may_not_close_it_only_time_settles() {
-    let topology = Topology::builder().replicas(1).start().unwrap();
-    let rights = [
-        "ACL",
-        "SETUSER",
-        "app",
-        "on",
-        ">pw",
-        "~*",
-        "+@all",
-        "-client|kill",
-    ];
-    topology.primary().command(&rights).unwrap();
-    let relay = Relay::start(topology.primary().addr()).unwrap();
-    let url = relay.url().replace("redis://", "redis://app:pw@");
-    let with_grace = |grace| {
-        let builder = builder(&topology, &relay)
-            .primary(url.as_str())
-            .doubt_grace(grace);
-        async move { builder.connect().await.unwrap() }
-    };
-
-    // As long as the grace time lasts, the rest may land: then it is seen, at the primary.
-    let client = with_grace(Duration::from_secs(3600)).await;
-    let session = Session::new();
-    give_up_on_a_write(&client, &relay, &session).await;
     assert!(in_doubt(&session));
-    let reply = read(&client, &session).await;
-    assert_eq!(
-        (reply.value, reply.route, reply.reason),
-        (Value::Nil, Route::Primary, Reason::InDoubt)
-    );
+    let mark = topology.primary().mark().unwrap();
+    topology.wait_applied(0, mark, SOON).unwrap();
     relay.release();
-    wait_until_async(SOON, "the write lands late", || {
-        topology.primary().command(&["GET", "late-key"]).unwrap().text() == Some("late")
-    })
-    .await
-    .unwrap();
-    let reply = read(&client, &session).await;
-    assert_eq!(
-        (reply.value, reply.route, reply.reason),
-        (bulk("late"), Route::Primary, Reason::InDoubt)
-    );
-    drop(client);
-
-    // Once it is over, the next sample settles.
-    let client = with_grace(Duration::from_millis(300)).await;
-    let session = Session::new();
-    give_up_on_a_write(&client, &relay, &session).await;
-    relay.release();
-    wait_until_async(SOON, "the grace time is over", || !in_doubt(&session))
-        .await
-        .unwrap();
-    topology.wait_in_sync(SOON).unwrap();
-    common::from_a_replica(&client, &get("late-key", &session), &bulk("late")).await;
+    let reply = read(&client, "k", &session).await;
+    assert_eq!((reply.route, reply.reason), (Route::Primary, Reason::InDoubt));
+    assert_eq!(reply.value, bulk("7654321"));
+    assert_eq!(written(&session), Some(mark));
+    from_a_replica(&client, &get("k", &session), &bulk("7654321")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,12 +313,11 @@ async fn after_a_restart_the_doubt_is_reported_as_a_possible_loss() {
     let () = killed;
     assert_eq!(written.unwrap_err().kind(), ErrorKind::InDoubt);
     relay.release();
-    wait_until_async(SOON, "the client is connected anew", || {
+    until("the client is connected anew", || {
         client.status().primary.connection == "up"
     })
-    .await
-    .unwrap();
-    let reply = read(&client, &session).await;
+    .await;
+    let reply = read(&client, "late-key", &session).await;
     assert_eq!(reply.route, Route::Primary);
     assert!(
         matches!(reply.reason, Reason::PossiblyLost | Reason::UnknownHistory),
