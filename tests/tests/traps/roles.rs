@@ -249,9 +249,17 @@ async fn a_replica_whose_resync_failed_covers_nothing_and_its_lineage_is_not_bel
         let reply = client.call(get("k", session)).await.unwrap();
         (reply.value, reply.route, reply.reason)
     };
+    // Who wrote at the very beginning, before there was a stream to speak of, asks for no more than offset 1.
+    let early = Session::new();
+    early.add_written(&highwater::Mark {
+        scope: highwater::Scope::default(),
+        history: mark.history.to_string().parse().unwrap(),
+        offset: highwater::Offset::at(1),
+    });
     for _ in 0..20 {
-        assert_eq!(ask(&client, &session).await.0, bulk("v"));
-        assert_eq!(ask(&client, &Session::new()).await.0, bulk("v"));
+        for session in [&session, &early, &Session::new()] {
+            assert_eq!(ask(&client, session).await.0, bulk("v"));
+        }
     }
 
     relay.refuse(true);
