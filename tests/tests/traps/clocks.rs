@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, written},
-    knows,
+    common::{self, SOON, bulk, from_a_replica, get, written},
+    knows, topology_of,
 };
 
 /// The page that users read says so.
@@ -41,11 +41,7 @@ fn applied(server: &Server) -> u64 {
 
 /// A primary and its replica, which gets nothing any more once it has got the session's writes.
 async fn written_and_then_nothing(writes: &mut redis::Pipeline) -> Option<(Topology, Client, Session)> {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     for command in writes.cmd_iter() {
         let Some(redis::Arg::Simple(name)) = command.args_iter().next() else {
             panic!("a command has a name");
@@ -135,11 +131,7 @@ async fn a_field_expires_on_a_replica_without_a_word_in_the_keys_ttl() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_with_a_memory_limit_of_its_own_loses_keys_at_an_unchanged_offset() {
     the_page_says("`replica-ignore-maxmemory no`");
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let replica = topology.replica(0);
     let client = client(&topology).await;
     let session = Session::new();

@@ -1,17 +1,20 @@
 //! The laws that proofs and marks rest on, asked of the servers over raw connections: nothing here is highwater's.
 //! Laws 3, 4 and 8, which are about data that are replaced under an open connection, are in `resync`.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use highwater_testkit::{Mark, Role, Server, Topology, wait_until};
 use redis::Value;
 
 use crate::{
-    common::{NO_PINGS, SOON, bulk},
-    skipped,
+    common::{SOON, bulk},
+    skipped, topology_of,
     wire::{Wire, info, text},
 };
 
@@ -22,14 +25,10 @@ const AT_RISK: u64 = 200;
 /// other writers all the while, and the replica is always a little behind.
 #[test]
 fn a_replica_that_has_applied_a_writes_mark_shows_the_write() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .jitter(
-            std::time::Duration::from_millis(1),
-            std::time::Duration::from_millis(8),
-        )
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
+    topology
+        .relay(0)
+        .set_jitter(Duration::from_millis(1), Duration::from_millis(8));
     let (written, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let (marks, seen) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -93,11 +92,7 @@ fn a_replica_that_has_applied_a_writes_mark_shows_the_write() {
 /// Law 2: what a replica has only received does not count, and a transaction counts when it has been applied whole.
 #[test]
 fn a_replica_has_applied_what_slave_repl_offset_says_and_no_more() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let (primary, replica, relay) = (topology.primary(), topology.replica(0), topology.relay(0));
     primary.command(&["SET", "k", "old"]).unwrap();
     topology.wait_in_sync(SOON).unwrap();
@@ -138,11 +133,7 @@ fn a_replica_has_applied_what_slave_repl_offset_says_and_no_more() {
 /// Law 5: with the primary restarted behind a dead link, its replica's ROLE gives no sign of it; INFO names the history.
 #[test]
 fn role_does_not_tell_histories_apart_and_info_does() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let (primary, replica) = (topology.primary(), topology.replica(0));
     for _ in 0..20 {
         primary.command(&["SET", "k", "old"]).unwrap();
@@ -170,11 +161,7 @@ fn role_does_not_tell_histories_apart_and_info_does() {
 /// Law 6: what a promotion, a partial resync, a full one and a restart leave of the history before.
 #[test]
 fn a_node_tells_of_one_ancestor_and_of_where_it_left_it() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(2);
     let (first, second, third) = (topology.primary(), topology.replica(0), topology.replica(1));
     let set = |server: &Server, value: &str| {
         server.command(&["SET", "k", value]).unwrap();
@@ -258,11 +245,7 @@ fn a_node_tells_of_one_ancestor_and_of_where_it_left_it() {
 /// Law 9, and the pings and questions for acknowledgement that move the offset without a write.
 #[test]
 fn some_writes_leave_the_offset_and_pings_move_it() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let primary = topology.primary();
     let mut wire = Wire::connect(primary);
     wire.send("SET k v\nSADD s m\nHSET h f v");
@@ -307,11 +290,7 @@ fn some_writes_leave_the_offset_and_pings_move_it() {
 /// WAIT counts for the connection's own last write only, so it is nothing to ask on behalf of others.
 #[test]
 fn wait_counts_for_its_connections_own_writes_only() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     topology.wait_in_sync(SOON).unwrap();
     let (mut writer, mut other) = (
         Wire::connect(topology.primary()),
@@ -336,11 +315,7 @@ fn wait_counts_for_its_connections_own_writes_only() {
 /// Inside MULTI and scripts, INFO is from before the transaction's end: no mark can be taken there.
 #[test]
 fn inside_a_transaction_or_script_info_is_from_before() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     topology.wait_in_sync(SOON).unwrap();
     let mut wire = Wire::connect(topology.primary());
     let before: Mark = wire.info().mark();

@@ -26,6 +26,19 @@ use std::io::Write;
 use highwater::{Client, ClientBuilder};
 use highwater_testkit::{Server, Topology};
 
+/// A primary with so many replicas, for tests to which it is all the same how a full resync loads its data. In this way it
+/// takes no longer than it must: else the primary waits for an acknowledgement, and Valkey looks once a second
+/// whether the data have come.
+fn topology_of(replicas: usize) -> Topology {
+    Topology::builder()
+        .replicas(replicas)
+        .primary_args(common::NO_PINGS)
+        .primary_args(["--repl-diskless-sync", "no"])
+        .replica_args(["--repl-diskless-load", "swapdb"])
+        .start()
+        .unwrap()
+}
+
 /// A client that gives no connection up because the machine is slow: some traps need one that stays.
 async fn patient(builder: ClientBuilder) -> Client {
     builder

@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{NO_PINGS, SOON, bulk, from_a_replica, get, in_doubt, set, until, written},
-    patient, skipped,
+    common::{SOON, bulk, from_a_replica, get, in_doubt, set, until, written},
+    patient, skipped, topology_of,
     wire::{Wire, text},
 };
 
@@ -20,11 +20,7 @@ fn command(line: &str, session: &Session) -> Command {
 /// A write that changes nothing leaves the offset where it was: its mark is one that replicas have reached.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mark_of_a_write_that_changed_nothing_holds_no_read_up() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let client = client(&topology).await;
     topology.primary().command(&["SET", "k", "v"]).unwrap();
     topology.primary().command(&["SADD", "s", "m"]).unwrap();
@@ -62,11 +58,7 @@ async fn the_mark_of_a_write_that_changed_nothing_holds_no_read_up() {
 /// A transaction in which a command fails has written all the same: its mark is that of the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_with_an_error_in_it_leaves_the_mark_of_the_rest() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let client = client(&topology).await;
     topology.primary().command(&["SET", "k", "old"]).unwrap();
     topology.wait_in_sync(SOON).unwrap();
@@ -86,11 +78,7 @@ async fn a_transaction_with_an_error_in_it_leaves_the_mark_of_the_rest() {
 /// Tracking says nothing of SWAPDB, but the stream does: a session that has swapped databases waits for replicas to.
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_databases_are_waited_for() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let client = client(&topology).await;
     let mut wire = Wire::connect(topology.primary());
     wire.send("SET k old\nSELECT 1\nSET k new");
@@ -137,7 +125,7 @@ fn backlog(server: &Server) -> bool {
 /// after the last one has gone; who stays connected to the primary sees that the data are the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_replica_and_the_freed_backlog_change_the_history_and_cost_nothing() {
-    let topology = Topology::builder().primary_args(NO_PINGS).start().unwrap();
+    let topology = topology_of(0);
     let primary = topology.primary();
     let replica = Server::start().unwrap();
     let connect = || patient(Client::builder().primary(primary.url()).replica(replica.url()));
@@ -167,6 +155,18 @@ async fn the_first_replica_and_the_freed_backlog_change_the_history_and_cost_not
         .unwrap();
     let with_replica = primary.mark().unwrap();
     assert_ne!(with_replica.history, alone.history);
+    // Many at once: the first replies to be judged are those of the flush whose INFO tells of the change.
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (client, session) = (client.clone(), Session::resume(session.marks()));
+        crowd.spawn(async move {
+            let reply = client.call(get("k", &session)).await.unwrap();
+            assert_eq!(reply.value, bulk("v"));
+            session.continuity()
+        });
+    }
+    let crowd = crowd.join_all().await;
+    assert!(crowd.iter().all(|seen| *seen == Continuity::Intact), "{crowd:?}");
     read(&session).await;
     client.call(set("other", "x", &session)).await.unwrap();
     from_a_replica(&client, &get("k", &session), &bulk("v")).await;
@@ -219,11 +219,7 @@ fn acknowledged(primary: &Server) -> Option<u64> {
 /// What the primary says of its replicas is old, in both directions. Only the replica's own word counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_primary_says_of_a_replica_proves_nothing() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let (primary, replica, relay) = (topology.primary(), topology.replica(0), topology.relay(0));
     let client = client(&topology).await;
 
@@ -268,11 +264,7 @@ async fn what_the_primary_says_of_a_replica_proves_nothing() {
 /// WAIT asks about a connection's own writes, so the shared one refuses it; on a connection of one's own it is exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn wait_works_on_a_connection_of_ones_own_and_nowhere_else() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let client = client(&topology).await;
     topology.wait_in_sync(SOON).unwrap();
     let session = Session::new();

@@ -9,7 +9,7 @@ use redis::Value;
 use crate::{
     client,
     common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set},
-    patient, skipped,
+    patient, skipped, topology_of,
 };
 
 /// What can be asked of a replica, each with an answer of `v`: alone, with others, in a transaction.
@@ -196,11 +196,7 @@ async fn a_replica_that_is_frozen_by_its_own_load_costs_no_error() {
 /// `-UNBLOCKED`, then a closed socket: what a demoted primary says to who waits there. They hear of it at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_at_a_primary_that_is_demoted_hears_of_it() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let (old, new) = (topology.primary(), topology.replica(0));
     let client = client(&topology).await;
     let session = Session::new();

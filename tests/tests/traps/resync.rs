@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, NO_PINGS, SOON, bulk, get, set, written},
-    patient, skipped,
+    common::{self, SOON, bulk, get, set, written},
+    patient, skipped, topology_of,
     wire::{Wire, text},
 };
 
@@ -32,12 +32,9 @@ struct Moving {
 
 impl Moving {
     fn start() -> Self {
-        let topology = Topology::builder()
-            .replicas(2)
-            .primary_args(NO_PINGS)
-            .start()
-            .unwrap();
-        Self { topology }
+        Self {
+            topology: topology_of(2),
+        }
     }
 
     fn read(&self) -> &Server {
@@ -175,11 +172,7 @@ async fn in_every_load_mode_a_null_push_comes_before_older_data() {
 /// Law 8: what empties a database says so in the same way.
 #[test]
 fn flushes_push_null_on_every_node() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     topology.wait_in_sync(SOON).unwrap();
     let mut wires = [topology.primary(), topology.replica(0)].map(Wire::tracking);
     for flush in ["FLUSHDB", "FLUSHALL"] {
@@ -199,11 +192,7 @@ fn flushes_push_null_on_every_node() {
 /// A session that has flushed the database never sees what was in it, from a replica that has not heard of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flush_is_a_write_like_any_other() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let client = client(&topology).await;
     for flush in ["FLUSHDB", "FLUSHALL"] {
         topology.primary().command(&["SET", "k", "old"]).unwrap();

@@ -6,18 +6,14 @@ use highwater_testkit::{Role, Topology, wait_until};
 use crate::{
     client,
     common::{NO_PINGS, SOON, bulk, from_a_replica, get, set, until, written},
-    patient,
+    patient, topology_of,
 };
 
 /// A plain REPLICAOF keeps clients' connections. The old primary goes on serving a write that was lost, over a
 /// connection that was opened when it was the primary, until it has resynced.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_on_a_surviving_connection_shows_nobody_its_lost_writes() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let (old, new) = (topology.primary(), topology.replica(0));
     old.command(&["SET", "k", "shared"]).unwrap();
     topology.wait_in_sync(SOON).unwrap();
@@ -124,11 +120,7 @@ async fn a_restarted_replica_without_its_primary_answers_nobody() {
 /// What was written to a replica is in no stream: a writable one covers nothing, from the moment at which it is one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writable_replica_is_not_read_from() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(1);
     let replica = topology.replica(0);
     let client = client(&topology).await;
     let session = Session::new();
@@ -164,11 +156,7 @@ async fn a_writable_replica_is_not_read_from() {
 /// not the fork. What lies between is there, as the primary's word shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partially_resynced_replica_covers_what_lies_below_the_true_fork() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = topology_of(2);
     topology.wait_in_sync(SOON).unwrap();
     let before = client(&topology).await;
     topology.relay(1).pause();
