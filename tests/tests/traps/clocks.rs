@@ -74,7 +74,10 @@ async fn a_key_expires_by_the_replicas_own_clock_at_an_unchanged_offset() {
     let (topology, client, session) = written_and_then_nothing(&mut writes).await.unwrap();
     let mark = written(&session).unwrap();
     let reply = until_it_is(&client, &get("k", &session), &Value::Nil).await;
-    assert_eq!(reply.reason, Reason::Covered);
+    assert!(
+        matches!(reply.reason, Reason::Covered | Reason::Waited),
+        "{reply:?}"
+    );
     assert_eq!(
         applied(topology.replica(0)),
         mark.offset,
@@ -120,7 +123,10 @@ async fn a_field_expires_on_a_replica_without_a_word_in_the_keys_ttl() {
     from_a_replica(&client, &ttl, &Value::Int(-1)).await;
     let read = |field| Command::new(redis::cmd("HGET").arg("h").arg(field)).session(&session);
     let reply = until_it_is(&client, &read("f"), &Value::Nil).await;
-    assert_eq!(reply.reason, Reason::Covered);
+    assert!(
+        matches!(reply.reason, Reason::Covered | Reason::Waited),
+        "{reply:?}"
+    );
     from_a_replica(&client, &read("g"), &bulk("v")).await;
     let mark = written(&session).unwrap();
     assert_eq!(applied(topology.replica(0)), mark.offset);
