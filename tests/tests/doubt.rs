@@ -103,7 +103,8 @@ async fn where_the_server_may_not_close_it_only_time_settles() {
         ">pw",
         "~*",
         "+@all",
-        "-client|kill",
+        "-client",
+        "+client|tracking",
     ];
     topology.primary().command(&rights).unwrap();
     let relay = Relay::start(topology.primary().addr()).unwrap();

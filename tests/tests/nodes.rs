@@ -250,7 +250,8 @@ async fn client_without_kill(topology: &Topology, relay: &Relay, grace: Duration
                 "~*",
                 "&*",
                 "+@all",
-                "-client|kill",
+                "-client",
+                "+client|tracking",
             ])
             .unwrap();
     }

@@ -442,6 +442,9 @@ async fn every_kind_of_read_is_proven() {
     ] {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
+        if words[0].ends_with("_RO") && common::lacks(topology.primary(), words[0]) {
+            continue;
+        }
         reads.push(Command::new(&command));
     }
     let mut pipeline = redis::pipe();

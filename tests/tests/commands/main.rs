@@ -15,7 +15,7 @@ mod report;
 
 use std::{collections::HashSet, fmt::Write as _};
 
-use common::client;
+use common::{SOON, builder};
 use groups::{Compare, Group, LEFT_OUT, Line, groups};
 use highwater::{Client, Consistency, ErrorKind, Session};
 use highwater_testkit::Topology;
@@ -144,7 +144,11 @@ fn pipeline(lines: &[Line], form: Form) -> Pipeline {
 /// Runs these commands on an empty server.
 async fn run(connection: &mut (impl ConnectionLike + Send), lines: &[Line], form: Form) -> Vec<Outcome> {
     for words in [&["FLUSHALL"][..], &["FUNCTION", "FLUSH"], &["SCRIPT", "FLUSH"]] {
-        Cmd::new().arg(words).exec_async(connection).await.unwrap();
+        match Cmd::new().arg(words).exec_async(connection).await {
+            // Redis 6.2 has no functions.
+            Err(error) if words[0] == "FUNCTION" && error.to_string().contains("unknown command") => {}
+            emptied => emptied.unwrap(),
+        }
     }
     let mut outcomes: Vec<Outcome> = Vec::new();
     if form == Form::Single {
@@ -332,12 +336,12 @@ fn no_command_of_the_server_is_forgotten() {
         .map(|line| String::from_utf8_lossy(&line.arguments[0]).to_ascii_uppercase())
         .chain(LEFT_OUT.split_whitespace().map(str::to_owned))
         .collect();
-    let known = topology.primary().command(&["COMMAND", "LIST"]).unwrap();
+    let known = topology.primary().command(&["COMMAND"]).unwrap();
     let known: Vec<String> = known
         .array()
         .unwrap()
         .iter()
-        .filter_map(|name| Some(name.text()?.split('|').next()?.to_ascii_uppercase()))
+        .filter_map(|command| Some(command.array()?.first()?.text()?.to_ascii_uppercase()))
         .collect();
     assert!(known.len() > 200);
     let forgotten: Vec<_> = known.iter().filter(|name| !compared.contains(*name)).collect();
@@ -347,7 +351,8 @@ fn no_command_of_the_server_is_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_command_answers_as_on_redis_rs_own_connection() {
     let topology = Topology::builder().replicas(1).start().unwrap();
-    let client = client(&topology).await;
+    // On a busy machine a server takes its time over replies of many megabytes.
+    let client = builder(&topology).response_timeout(SOON).connect().await.unwrap();
     let plain = Plain::new(&topology);
     let mut rows = Vec::new();
     let mut failures = String::new();

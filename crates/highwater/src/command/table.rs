@@ -92,7 +92,11 @@ impl CommandTable {
     /// Before Redis 7 the table has no subcommands, and MEMORY as a whole is a read there: its others than
     /// USAGE are about the node that is asked, and go where they go with newer servers.
     fn set_containers(&mut self) {
-        if self.entries.get(&b"MEMORY"[..]).is_some_and(|entry| !entry.container) {
+        if self
+            .entries
+            .get(&b"MEMORY"[..])
+            .is_some_and(|entry| !entry.container)
+        {
             self.entries.remove(&b"MEMORY"[..]);
             self.set("MEMORY|USAGE", Class::Read);
         }
