@@ -114,6 +114,8 @@ fn fetch(wheel: &Wheel, python: &Path, workspace: &Workspace, report: Report) ->
             .arg(&tree),
     )
     .map_err(|error| format!("cannot unpack {}: {error}", archive.display()))?;
+    // Another time the same package is asked for anew.
+    drop(fs::remove_dir_all(&download));
     Ok(tree)
 }
 

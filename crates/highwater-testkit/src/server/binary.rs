@@ -1,6 +1,7 @@
 //! Which server program to run, and where it is. `cargo xtask setup` puts it where this looks.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -39,11 +40,11 @@ impl ServerKind {
         let Some(name) = std::env::var_os("HIGHWATER_SERVER").filter(|name| !name.is_empty()) else {
             return Ok(Self::Redis);
         };
-        let known = Self::ALL.into_iter().find(|kind| name == kind.name());
-        known.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            let message = format!("HIGHWATER_SERVER is {name:?}: set it to one of {names}, or not at all");
-            Error::new(ErrorKind::Usage, message)
+        name.to_string_lossy().parse().map_err(|error| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("HIGHWATER_SERVER, which need not be set: {error}"),
+            )
         })
     }
 
@@ -195,6 +196,20 @@ impl ServerKind {
                     installed.display()
                 ))
             })
+    }
+}
+
+impl FromStr for ServerKind {
+    type Err = Error;
+
+    /// Reads a server's [`name`](Self::name).
+    fn from_str(name: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            let message = format!("there is no server {name:?}: choose one of {names}");
+            Error::new(ErrorKind::Usage, message)
+        })
     }
 }
 
