@@ -26,7 +26,12 @@ use redis::{
 
 async fn servers() -> (Topology, Client) {
     let topology = Topology::builder().replicas(1).start().unwrap();
-    let client = common::client(&topology).await;
+    // What a busy machine takes long for is not what these tests are about.
+    let client = common::builder(&topology)
+        .response_timeout(common::SOON)
+        .connect()
+        .await
+        .unwrap();
     (topology, client)
 }
 

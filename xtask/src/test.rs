@@ -110,6 +110,8 @@ fn try_test(workspace: &Workspace, options: &Options) -> Result<(), Error> {
         }
         command.args(&options.passed);
         command.env("HIGHWATER_SERVER", server.server.name());
+        // Tests that need the examples' binaries need not build them.
+        command.env("HIGHWATER_BUILT", workspace.target().join("debug"));
         // The tests use the very servers that were checked, whatever they would find themselves.
         for known in &found {
             command.env(known.server.variable(), &known.path);
