@@ -386,9 +386,9 @@ async fn blocking_commands_hold_nobody_up_and_leave_marks() {
     let topology = Topology::builder()
         .replicas(1)
         .primary_args(NO_PINGS)
-        .delay(Duration::from_millis(200))
         .start()
         .unwrap();
+    topology.relay(0).pause();
     let client = common::client(&topology).await;
     let consumer = Session::new();
     let (reader, of) = (client.clone(), consumer.clone());
