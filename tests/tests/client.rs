@@ -120,6 +120,35 @@ async fn a_pipeline_of_one_command_has_its_reply() {
     assert_eq!(errors[0].1.code(), "WRONGTYPE");
 }
 
+/// A transaction that empties the database makes the server push an invalidation on this very connection, by
+/// its tracking. Redis 6.2.5 puts that into the middle of EXEC's reply.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_makes_the_server_push_is_no_part_of_its_reply() {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let client = common::client(&topology).await;
+    let session = Session::new();
+    let mut own = client.dedicated(&session).await.unwrap();
+    for round in 0..3_u32 {
+        let mut pipeline = redis::pipe();
+        pipeline
+            .atomic()
+            .set("k", "gone")
+            .flushall()
+            .set("k", round)
+            .get("k");
+        let replies: (String, String, String, u32) =
+            pipeline.query_async(&mut client.with(&session)).await.unwrap();
+        assert_eq!(replies, ("OK".into(), "OK".into(), "OK".into(), round));
+        // Nor is it taken for the reply to what comes next.
+        let seen: u32 = client.with(&session).get("k").await.unwrap();
+        assert_eq!(seen, round);
+        let replies: (String, String, String, u32) = pipeline.query_async(&mut own).await.unwrap();
+        assert_eq!(replies, ("OK".into(), "OK".into(), "OK".into(), round));
+        assert_eq!(own.get::<_, u32>("k").await.unwrap(), round);
+    }
+    assert!(!common::in_doubt(&session));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_callers_get_each_their_own_reply() {
     let topology = Topology::builder().replicas(2).start().unwrap();

@@ -97,15 +97,17 @@ async fn a_split_flush_is_no_proof(load: &str, level: Consistency) {
             async move { client.call(common::get("k", &session)).await }
         });
         between.wait_held(SOON).await.unwrap();
-        // Now and then the client asks for its own sake, and the hold is at that INFO.
+        // Now and then the client asks for its own sake, and the hold is at that INFO. On a busy machine, what
+        // it has seen can be too old, and the read goes to the primary.
         let mut stats = before;
         highwater_testkit::wait_until_async(SOON, "the read has been sent", || {
             stats = between.stats();
-            stats.received.to_target >= before.received.to_target + (LEADING_INFO.len() + rest) as u64
+            read.is_finished()
+                || stats.received.to_target >= before.received.to_target + (LEADING_INFO.len() + rest) as u64
         })
         .await
         .unwrap();
-        if stats.received.to_target - stats.forwarded.to_target == rest as u64 {
+        if !read.is_finished() && stats.received.to_target - stats.forwarded.to_target == rest as u64 {
             break read;
         }
         between.release();
@@ -442,6 +444,9 @@ async fn every_kind_of_read_is_proven() {
     ] {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
+        if words[0].ends_with("_RO") && common::lacks(topology.primary(), words[0]) {
+            continue;
+        }
         reads.push(Command::new(&command));
     }
     let mut pipeline = redis::pipe();

@@ -13,6 +13,7 @@ use crate::{
     metadata::{Package, combinations, packages},
     msrv,
     process::{capture, run, shown},
+    server::{Selection, Server},
     test,
     workspace::Workspace,
 };
@@ -27,7 +28,7 @@ Options:
   -h, --help  Print this help
 
 The steps: hygiene, formatting, clippy, documentation, combinations of features, the oldest supported
-Rust, and `cargo xtask test`. The first failure ends the run.
+Rust, and `cargo xtask test --server redis --server valkey`. The first failure ends the run.
 ";
 
 /// Runs the command.
@@ -104,7 +105,11 @@ impl Ci {
             return Ok(());
         }
         self.step("test", |workspace| {
-            test::test(workspace, &test::Options::default())
+            let options = test::Options {
+                selection: Selection::from(&SERVERS[..]),
+                passed: Vec::new(),
+            };
+            test::test(workspace, &options)
         })
     }
 
@@ -134,6 +139,9 @@ impl Ci {
         }
     }
 }
+
+/// What no change may break. The others are for releases, and for changes that have to do with them.
+const SERVERS: [Server; 2] = [Server::Redis, Server::Valkey];
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 

@@ -21,7 +21,8 @@ Options:
   --seconds N               How long to run each part of the demo, 1 to 3600
   --replication-delay-ms N  How far the replicas are held back, in milliseconds,
                             0 to 10000 [default: 50]
-  --server redis|valkey     Which server to run against [default: redis]
+  --server NAME             Which server to run against: redis, valkey, redis-6.2, redis-7.4,
+                            redis-8.2 [default: redis]
   --json                    Print the result as one JSON object, and nothing else, on standard output
   -h, --help                Print this help
 

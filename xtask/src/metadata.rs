@@ -15,6 +15,8 @@ pub(crate) struct Package {
     /// Without `default`.
     pub(crate) features: Vec<String>,
     pub(crate) rust_version: Option<RustVersion>,
+    /// The names of its integration tests.
+    pub(crate) tests: Vec<String>,
 }
 
 /// All packages of the dependency graph, for all platforms, as the lock file has them.
@@ -46,7 +48,13 @@ fn package(value: &Value) -> Result<Package, String> {
         .map(str::parse)
         .transpose()
         .map_err(|error| format!("{name}: {error}"))?;
+    let targets = value.member("targets").and_then(Value::elements);
     Ok(Package {
+        tests: targets
+            .unwrap_or_default()
+            .iter()
+            .filter_map(integration_test)
+            .collect(),
         version: text("version").unwrap_or_default().to_owned(),
         member: value.member("source").is_none_or(|source| *source == Value::Null),
         // A list of registries. The empty one stands for `publish = false`.
@@ -62,6 +70,17 @@ fn package(value: &Value) -> Result<Package, String> {
         rust_version,
         name,
     })
+}
+
+/// A target's name, if it is an integration test.
+fn integration_test(target: &Value) -> Option<String> {
+    let kinds = target.member("kind").and_then(Value::elements)?;
+    let test = kinds.iter().any(|kind| kind.text() == Some("test"));
+    target
+        .member("name")
+        .and_then(Value::text)
+        .filter(|_| test)
+        .map(str::to_owned)
 }
 
 /// A version of Rust; a missing patch number is zero.
@@ -126,7 +145,8 @@ mod tests {
 
     const METADATA: &str = r#"{"packages": [
         {"name": "highwater-http", "version": "0.1.0", "source": null, "publish": null,
-         "features": {"axum": ["dep:axum-core"], "default": ["axum"]}, "rust_version": "1.89"},
+         "features": {"axum": ["dep:axum-core"], "default": ["axum"]}, "rust_version": "1.89",
+         "targets": [{"kind": ["lib"], "name": "highwater_http"}, {"kind": ["test"], "name": "request"}]},
         {"name": "xtask", "version": "0.1.0", "source": null, "publish": [], "features": {},
          "rust_version": "1.89"},
         {"name": "tower-layer", "version": "0.3.3", "source": "registry+https://index",
@@ -141,6 +161,8 @@ mod tests {
             panic!("{packages:?}")
         };
         assert_eq!(http.features, ["axum"]);
+        assert_eq!(http.tests, ["request"]);
+        assert!(xtask.tests.is_empty());
         assert!(http.member && http.publish);
         assert_eq!(http.rust_version, Some("1.89.0".parse().unwrap()));
         assert!(xtask.member && !xtask.publish);

@@ -106,6 +106,7 @@ mod tests {
 
     fn package(name: &str, member: bool, rust_version: Option<&str>) -> Package {
         Package {
+            tests: Vec::new(),
             name: name.to_owned(),
             version: String::from("1.0.0"),
             member,

@@ -171,6 +171,8 @@ impl Manager {
         match wanted {
             Wanted::Server(Server::Redis) => self.redis.to_vec(),
             Wanted::Server(Server::Valkey) => self.valkey.to_vec(),
+            // Package managers have one release.
+            Wanted::Server(Server::Redis62 | Server::Redis74 | Server::Redis82) => Vec::new(),
             Wanted::Pip => vec![self.pip],
         }
     }

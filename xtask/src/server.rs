@@ -1,4 +1,4 @@
-//! The two servers that highwater is tested against, and where their binaries are looked for.
+//! The servers that highwater is tested against, and where their binaries are looked for.
 //!
 //! The order is a contract with highwater-testkit: the environment variable, then
 //! `<target directory>/servers/bin`, then `PATH`.
@@ -17,33 +17,64 @@ use crate::{
     workspace::Workspace,
 };
 
+/// A server by the name that `--server` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
+    /// The system's Redis, whichever release that is.
     Redis,
     Valkey,
+    /// The oldest release of Redis that is supported.
+    Redis62,
+    Redis74,
+    Redis82,
 }
 
 impl Server {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Redis,
+        Self::Valkey,
+        Self::Redis62,
+        Self::Redis74,
+        Self::Redis82,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Valkey => "valkey",
+            Self::Redis62 => "redis-6.2",
+            Self::Redis74 => "redis-7.4",
+            Self::Redis82 => "redis-8.2",
         }
     }
 
+    /// The name under which its binary is looked for.
     pub(crate) fn binary(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
             Self::Valkey => "valkey-server",
+            Self::Redis62 => "redis-server-6.2",
+            Self::Redis74 => "redis-server-7.4",
+            Self::Redis82 => "redis-server-8.2",
+        }
+    }
+
+    /// The name that its binary has where it comes from.
+    pub(crate) fn shipped_as(self) -> &'static str {
+        match self {
+            Self::Valkey => "valkey-server",
+            _ => "redis-server",
         }
     }
 
     /// The program that is the same file as the server under another name: it looks at the name that
     /// it is called by. Debian ships it apart from the service.
-    pub(crate) fn twin(self) -> &'static str {
+    /// Servers that have one are in package managers under one name in one release.
+    pub(crate) fn twin(self) -> Option<&'static str> {
         match self {
-            Self::Redis => "redis-check-rdb",
-            Self::Valkey => "valkey-check-rdb",
+            Self::Redis => Some("redis-check-rdb"),
+            Self::Valkey => Some("valkey-check-rdb"),
+            _ => None,
         }
     }
 
@@ -52,35 +83,78 @@ impl Server {
         match self {
             Self::Redis => "HIGHWATER_REDIS_SERVER",
             Self::Valkey => "HIGHWATER_VALKEY_SERVER",
+            Self::Redis62 => "HIGHWATER_REDIS_6_2_SERVER",
+            Self::Redis74 => "HIGHWATER_REDIS_7_4_SERVER",
+            Self::Redis82 => "HIGHWATER_REDIS_8_2_SERVER",
+        }
+    }
+
+    /// What its version begins with: of some systems, the program redis-server is a Valkey.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Redis => "Redis ",
+            Self::Valkey => "Valkey ",
+            Self::Redis62 => "Redis 6.2.",
+            Self::Redis74 => "Redis 7.4.",
+            Self::Redis82 => "Redis 8.2.",
         }
     }
 
     pub(crate) fn parse(name: &str) -> Result<Self, Error> {
-        match name {
-            "redis" => Ok(Self::Redis),
-            "valkey" => Ok(Self::Valkey),
-            _ => Err(Error::Usage(format!(
-                "--server takes redis or valkey, not `{name}`"
-            ))),
-        }
+        let known = Self::ALL.into_iter().find(|server| server.name() == name);
+        known.ok_or_else(|| Error::Usage(format!("--server takes {}, not `{name}`", one_of(&[]))))
     }
 }
 
-/// The value of an option `--server` that can also be `all`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Selection {
-    Only(Server),
-    All,
+/// The servers' names, and more, as a choice.
+fn one_of(more: &[&'static str]) -> String {
+    let names: Vec<_> = Server::ALL
+        .map(Server::name)
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    match names.split_last() {
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
+
+/// The values of an option `--server` that can be given several times, and can also be `all`. Each server
+/// is in it once, in the order in which they were named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selection(Vec<Server>);
 
 impl Selection {
-    pub(crate) fn parse(name: &str) -> Result<Self, Error> {
-        match name {
-            "all" => Ok(Self::All),
-            _ => Server::parse(name)
-                .map(Self::Only)
-                .map_err(|_| Error::Usage(format!("--server takes redis, valkey or all, not `{name}`"))),
+    /// Adds one value of the option.
+    ///
+    /// # Errors
+    ///
+    /// A usage error if it is neither a server's name nor `all`.
+    pub(crate) fn add(&mut self, name: &str) -> Result<(), Error> {
+        let named =
+            match name {
+                "all" => Server::ALL.to_vec(),
+                _ => vec![Server::parse(name).map_err(|_| {
+                    Error::Usage(format!("--server takes {}, not `{name}`", one_of(&["all"])))
+                })?],
+            };
+        for server in named {
+            if !self.0.contains(&server) {
+                self.0.push(server);
+            }
         }
+        Ok(())
+    }
+
+    /// What was named; nothing, if the option was not given.
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.0
+    }
+}
+
+impl From<&[Server]> for Selection {
+    fn from(servers: &[Server]) -> Self {
+        Self(servers.to_vec())
     }
 }
 
@@ -92,7 +166,7 @@ pub(crate) enum Origin {
     Path,
 }
 
-/// A server binary that answers `--version`.
+/// A server binary that answers `--version` as the server that it is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) server: Server,
@@ -151,7 +225,7 @@ pub(crate) fn find(server: Server, workspace: &Workspace) -> Result<Option<Found
     let variable = env::var_os(server.variable());
     let path = env::var_os("PATH").unwrap_or_default();
     for (origin, path) in candidates(server, variable.as_deref(), &workspace.server_binaries(), &path) {
-        match version(&path) {
+        match version(server, &path, None) {
             Ok(version) => {
                 return Ok(Some(Found {
                     server,
@@ -164,7 +238,7 @@ pub(crate) fn find(server: Server, workspace: &Workspace) -> Result<Option<Found
                 let name = server.variable();
                 let path = path.display();
                 return Err(Error::Failed(format!(
-                    "{name} is {path}, which does not run as a server: {error}; correct or unset it"
+                    "{name} is {path}, which does not run as this server: {error}; correct or unset it"
                 )));
             }
             // Not a server that works: the next step, or an installation, replaces it.
@@ -197,19 +271,32 @@ fn candidates(
     own.into_iter().chain(installed).collect()
 }
 
-/// Asks a binary for its version.
+/// Asks a binary for its version, started with these libraries.
 ///
 /// # Errors
 ///
-/// It does not start, or it does not answer as a server does.
-pub(crate) fn version(binary: &Path) -> Result<Version, String> {
-    let answer = capture(Command::new(binary).arg("--version"))?;
-    Version::parse(&answer).ok_or_else(|| {
+/// It does not start, it does not answer as a server does, or it is another server.
+pub(crate) fn version(server: Server, binary: &Path, libraries: Option<&Path>) -> Result<Version, String> {
+    let mut command = Command::new(binary);
+    if let Some(libraries) = libraries {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    accept(server, &capture(command.arg("--version"))?)
+}
+
+/// Reads what a binary said to `--version`.
+fn accept(server: Server, answer: &str) -> Result<Version, String> {
+    let version = Version::parse(answer).ok_or_else(|| {
         format!(
             "`--version` answered {:?}",
             answer.lines().next().unwrap_or_default()
         )
-    })
+    })?;
+    if version.to_string().starts_with(server.wanted()) {
+        Ok(version)
+    } else {
+        Err(format!("it is {version}, which is not {}", server.name()))
+    }
 }
 
 #[cfg(test)]
@@ -277,12 +364,49 @@ mod tests {
 
     #[test]
     fn selections_are_named() {
-        assert_eq!(Selection::parse("all").unwrap(), Selection::All);
-        assert_eq!(
-            Selection::parse("valkey").unwrap(),
-            Selection::Only(Server::Valkey)
+        let mut selection = Selection::default();
+        for name in ["valkey", "redis-6.2", "valkey"] {
+            selection.add(name).unwrap();
+        }
+        assert_eq!(selection.servers(), [Server::Valkey, Server::Redis62]);
+        selection.add("all").unwrap();
+        assert_eq!(selection.servers().len(), Server::ALL.len());
+        assert_eq!(selection.servers().first(), Some(&Server::Valkey));
+        assert!(
+            matches!(selection.add("keydb"), Err(Error::Usage(text)) if text.ends_with("redis-8.2 or all, not `keydb`"))
         );
-        assert!(matches!(Selection::parse("keydb"), Err(Error::Usage(text)) if text.contains("all")));
-        assert!(matches!(Server::parse("all"), Err(Error::Usage(_))));
+        assert!(
+            matches!(Server::parse("all"), Err(Error::Usage(text)) if text.ends_with("or redis-8.2, not `all`"))
+        );
+    }
+
+    #[test]
+    fn each_server_has_names_of_its_own() {
+        for server in Server::ALL {
+            assert_eq!(Server::parse(server.name()).unwrap(), server);
+            for other in Server::ALL.into_iter().filter(|other| *other != server) {
+                assert_ne!(server.binary(), other.binary());
+                assert_ne!(server.variable(), other.variable());
+            }
+        }
+    }
+
+    #[test]
+    fn another_servers_binary_is_refused() {
+        let old = "Redis server v=6.2.14 sha=0";
+        assert_eq!(accept(Server::Redis62, old).unwrap().to_string(), "Redis 6.2.14");
+        assert!(accept(Server::Redis, old).is_ok(), "any release will do");
+        for wrong in [
+            "Redis server v=6.20.1",
+            "Redis server v=7.0.15",
+            "Valkey server v=6.2.1",
+        ] {
+            let refusal = accept(Server::Redis62, wrong).unwrap_err();
+            assert!(refusal.contains("is not redis-6.2"), "{refusal}");
+        }
+        let valkey = "Valkey server v=9.1.2";
+        assert!(accept(Server::Valkey, valkey).is_ok());
+        assert!(accept(Server::Redis, valkey).is_err(), "a Valkey is no Redis");
+        assert!(accept(Server::Redis, "7.0.15").is_err());
     }
 }

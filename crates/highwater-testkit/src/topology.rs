@@ -18,7 +18,7 @@ pub struct TopologyBuilder {
 }
 
 impl TopologyBuilder {
-    /// Redis or Valkey. The default is [`ServerKind::from_env`].
+    /// Which server. The default is [`ServerKind::from_env`].
     pub fn kind(mut self, kind: ServerKind) -> Self {
         self.kind = Some(kind);
         self

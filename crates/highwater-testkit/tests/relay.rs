@@ -64,6 +64,7 @@ fn replication_goes_through_the_relay() {
 fn pause_withholds_and_loses_nothing() {
     let topology = one_replica();
     let relay = topology.relay(0);
+    let before = relay.stats().accepted;
     relay.pause();
     let mark = write(&topology, "key", "value");
     wait_withheld(relay);
@@ -71,7 +72,7 @@ fn pause_withholds_and_loses_nothing() {
     assert!(topology.replica(0).info_replication().unwrap().link_up);
     relay.resume();
     topology.wait_applied(0, mark, SOON).unwrap();
-    assert_eq!(relay.stats().accepted, 1, "it is still the first connection");
+    assert_eq!(relay.stats().accepted, before, "it is still the same connection");
 }
 
 #[test]
@@ -207,6 +208,7 @@ fn refuse_breaks_the_link_until_it_ends() {
 fn a_black_hole_swallows_and_keeps_the_link_up() {
     let topology = one_replica();
     let relay = topology.relay(0);
+    let before = relay.stats().accepted;
     relay.black_hole(true);
     let mark = write(&topology, "key", "value");
     wait_until(SOON, "bytes are swallowed", || {
@@ -217,7 +219,11 @@ fn a_black_hole_swallows_and_keeps_the_link_up() {
     assert!(info.link_up && !info.covers(mark), "{info:?}");
     relay.black_hole(false);
     topology.wait_applied(0, mark, SOON).unwrap();
-    assert_eq!(relay.stats().accepted, 2, "a stream with a hole does not go on");
+    assert_eq!(
+        relay.stats().accepted,
+        before + 1,
+        "a stream with a hole does not go on"
+    );
 }
 
 #[test]

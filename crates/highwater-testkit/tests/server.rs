@@ -101,10 +101,18 @@ fn the_chosen_kind_runs() {
     let kind = ServerKind::from_env().unwrap();
     let server = Server::builder().kind(kind).start().unwrap();
     let info = server.command(&["INFO", "server"]).unwrap();
-    assert_eq!(
-        info.text().unwrap().contains("valkey_version"),
-        kind == ServerKind::Valkey
-    );
+    let info = info.text().unwrap();
+    assert_eq!(info.contains("valkey_version"), kind == ServerKind::Valkey);
+    // One that is named by its release is of that release.
+    if let Some(release) = kind.name().strip_prefix("redis-") {
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        assert!(
+            version.unwrap().starts_with(&format!("{release}.")),
+            "{version:?}"
+        );
+    }
+    assert!(server.knows("GET").unwrap());
+    assert!(!server.knows("NONSENSE").unwrap());
 }
 
 /// Not a test of its own: the process that the next test kills.

@@ -15,7 +15,7 @@ mod report;
 
 use std::{collections::HashSet, fmt::Write as _};
 
-use common::client;
+use common::{SOON, builder};
 use groups::{Compare, Group, LEFT_OUT, Line, groups};
 use highwater::{Client, Consistency, ErrorKind, Session};
 use highwater_testkit::Topology;
@@ -144,7 +144,11 @@ fn pipeline(lines: &[Line], form: Form) -> Pipeline {
 /// Runs these commands on an empty server.
 async fn run(connection: &mut (impl ConnectionLike + Send), lines: &[Line], form: Form) -> Vec<Outcome> {
     for words in [&["FLUSHALL"][..], &["FUNCTION", "FLUSH"], &["SCRIPT", "FLUSH"]] {
-        Cmd::new().arg(words).exec_async(connection).await.unwrap();
+        match Cmd::new().arg(words).exec_async(connection).await {
+            // Redis 6.2 has no functions.
+            Err(error) if words[0] == "FUNCTION" && error.to_string().contains("unknown command") => {}
+            emptied => emptied.unwrap(),
+        }
     }
     let mut outcomes: Vec<Outcome> = Vec::new();
     if form == Form::Single {
@@ -239,6 +243,7 @@ async fn outcomes(client: &Client, handle: Handle, lines: &[Line], all: &[Line],
 async fn cell(
     client: &Client,
     plain: &Plain,
+    expectations: &mut Expectations,
     group: &Group,
     handle: Handle,
     form: Form,
@@ -262,9 +267,11 @@ async fn cell(
         }
         return Ok("refused");
     }
-    let lines = applicable(&group.lines, &plain.single(group).await, form);
-    let (expected, expected_strictly) = plain.outcomes(&lines, &group.lines, form).await;
-    let (seen, seen_strictly) = outcomes(client, handle, &lines, &group.lines, form).await;
+    let Expected {
+        lines,
+        outcomes: (expected, expected_strictly),
+    } = expectations.of(plain, group, form).await;
+    let (seen, seen_strictly) = outcomes(client, handle, lines, &group.lines, form).await;
     let mut differences = String::new();
     for (place, expected) in expected.iter().enumerate() {
         let seen = seen.get(place);
@@ -287,7 +294,7 @@ async fn cell(
             expected.len()
         );
     }
-    if seen_strictly != expected_strictly {
+    if seen_strictly != *expected_strictly {
         let _ = writeln!(
             differences,
             "as a whole: expected {expected_strictly:?}, seen {seen_strictly:?}"
@@ -323,6 +330,38 @@ impl Plain {
     }
 }
 
+/// What is expected of a group in one form, whatever the handle.
+struct Expected {
+    lines: Vec<Line>,
+    outcomes: Outcomes,
+}
+
+/// What is expected of one group, in the forms that have been asked for.
+#[derive(Default)]
+struct Expectations {
+    single: Option<Vec<Outcome>>,
+    known: Vec<(Form, Expected)>,
+}
+
+impl Expectations {
+    async fn of(&mut self, plain: &Plain, group: &Group, form: Form) -> &Expected {
+        let place = match self.known.iter().position(|(known, _)| *known == form) {
+            Some(place) => place,
+            None => {
+                if self.single.is_none() {
+                    self.single = Some(plain.single(group).await);
+                }
+                let single = self.single.as_deref().unwrap_or_default();
+                let lines = applicable(&group.lines, single, form);
+                let outcomes = plain.outcomes(&lines, &group.lines, form).await;
+                self.known.push((form, Expected { lines, outcomes }));
+                self.known.len() - 1
+            }
+        };
+        &self.known[place].1
+    }
+}
+
 #[test]
 fn no_command_of_the_server_is_forgotten() {
     let topology = Topology::builder().start().unwrap();
@@ -332,12 +371,12 @@ fn no_command_of_the_server_is_forgotten() {
         .map(|line| String::from_utf8_lossy(&line.arguments[0]).to_ascii_uppercase())
         .chain(LEFT_OUT.split_whitespace().map(str::to_owned))
         .collect();
-    let known = topology.primary().command(&["COMMAND", "LIST"]).unwrap();
+    let known = topology.primary().command(&["COMMAND"]).unwrap();
     let known: Vec<String> = known
         .array()
         .unwrap()
         .iter()
-        .filter_map(|name| Some(name.text()?.split('|').next()?.to_ascii_uppercase()))
+        .filter_map(|command| Some(command.array()?.first()?.text()?.to_ascii_uppercase()))
         .collect();
     assert!(known.len() > 200);
     let forgotten: Vec<_> = known.iter().filter(|name| !compared.contains(*name)).collect();
@@ -347,14 +386,16 @@ fn no_command_of_the_server_is_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_command_answers_as_on_redis_rs_own_connection() {
     let topology = Topology::builder().replicas(1).start().unwrap();
-    let client = client(&topology).await;
+    // On a busy machine a server takes its time over replies of many megabytes.
+    let client = builder(&topology).response_timeout(SOON).connect().await.unwrap();
     let plain = Plain::new(&topology);
     let mut rows = Vec::new();
     let mut failures = String::new();
     for group in groups() {
         let mut cells = Vec::new();
+        let mut expectations = Expectations::default();
         for (name, handle, form) in COLUMNS {
-            match cell(&client, &plain, &group, handle, form).await {
+            match cell(&client, &plain, &mut expectations, &group, handle, form).await {
                 Ok(cell) => cells.push(cell),
                 Err(difference) => {
                     let _ = writeln!(

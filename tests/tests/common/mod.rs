@@ -10,7 +10,10 @@
 
 pub(crate) mod services;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use highwater::{Client, ClientBuilder, Command, Marks, Reply, Route, Session};
 use highwater_testkit::{Mark, Relay, Server, Topology, wait_until_async};
@@ -20,6 +23,23 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Primaries with this don't move their offset by themselves.
 pub(crate) const NO_PINGS: [&str; 2] = ["--repl-ping-replica-period", "3600"];
+
+/// Says something even of a test that passes, whose output is not shown.
+pub(crate) fn note(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// True, with a word on it, where the server has no such command to test.
+pub(crate) fn lacks(server: &Server, command: &str) -> bool {
+    let lacks = !server.knows(command).expect("the server runs");
+    if lacks {
+        note(&format!(
+            "left out: this {} has no {command}",
+            server.kind().program()
+        ));
+    }
+    lacks
+}
 
 /// A builder for a client of the whole topology.
 pub(crate) fn builder(topology: &Topology) -> ClientBuilder {

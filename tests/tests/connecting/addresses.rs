@@ -44,7 +44,7 @@ async fn ipv6() {
         return;
     }
     let server = Server::builder()
-        .args(["--bind", "127.0.0.1 ::1"])
+        .args(["--bind", "127.0.0.1", "::1"])
         .start()
         .unwrap();
     let url = format!("redis://[::1]:{}", server.port());

@@ -18,17 +18,13 @@ mod rights;
 mod several;
 mod tls;
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
+use common::note;
 use highwater::{Client, Command, Error, Reply, Session, redis::Value};
 use highwater_testkit::{Server, Topology};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Says something even of a test that passes, whose output is not shown.
-fn note(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{what}");
-}
 
 fn get(key: &str, session: &Session) -> Command {
     Command::new(redis::cmd("GET").arg(key)).session(session)

@@ -22,7 +22,7 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Redis or Valkey. The default is [`ServerKind::from_env`].
+    /// Which server. The default is [`ServerKind::from_env`].
     pub fn kind(mut self, kind: ServerKind) -> Self {
         self.kind = Some(kind);
         self

@@ -81,7 +81,7 @@ impl Server {
         Self::builder().start()
     }
 
-    /// Redis or Valkey.
+    /// Which server it is.
     #[must_use]
     pub fn kind(&self) -> ServerKind {
         self.kind
@@ -231,6 +231,18 @@ impl Server {
     /// If the server can't be reached, takes too long, or answers with an error: [`Error::reply`] has its text.
     pub fn command<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Result<Reply> {
         self.with_control(|control| control.command(arguments))
+    }
+
+    /// Whether it has a command of this name: older releases lack some that a test may want.
+    ///
+    /// # Errors
+    ///
+    /// As for [`command`](Self::command).
+    pub fn knows(&self, command: &str) -> Result<bool> {
+        let known = self.command(&["COMMAND", "INFO", command])?;
+        Ok(known
+            .array()
+            .is_some_and(|known| known.iter().any(|one| *one != Reply::Nil)))
     }
 
     /// `INFO replication`, parsed.

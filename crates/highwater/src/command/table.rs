@@ -84,8 +84,22 @@ impl CommandTable {
         if !table.entries.contains_key(&b"GET"[..]) {
             return Self::default();
         }
+        table.set_containers();
         table.set_fixed();
         table
+    }
+
+    /// Before Redis 7 the table has no subcommands, and MEMORY as a whole is a read there: its others than
+    /// USAGE are about the node that is asked, and go where they go with newer servers.
+    fn set_containers(&mut self) {
+        if self
+            .entries
+            .get(&b"MEMORY"[..])
+            .is_some_and(|entry| !entry.container)
+        {
+            self.entries.remove(&b"MEMORY"[..]);
+            self.set("MEMORY|USAGE", Class::Read);
+        }
     }
 
     /// One command: name, arity, flags, keys…, and since Redis 7 the subcommands at place 9.
@@ -366,6 +380,47 @@ mod tests {
             ),
             entry("client", &[], vec![entry("client|list", &["admin"], vec![])]),
         ]))
+    }
+
+    /// Redis 6.2's has seven fields a command, no subcommands, and does not say what blocks.
+    #[test]
+    fn a_table_without_subcommands_will_do() {
+        let entry = |name: &str, flags: &[&str]| {
+            let flags = flags.iter().map(|flag| Value::SimpleString((*flag).into()));
+            let mut fields = vec![
+                Value::BulkString(name.into()),
+                Value::Int(-2),
+                Value::Array(flags.collect()),
+            ];
+            fields.resize(7, Value::Int(0));
+            Value::Array(fields)
+        };
+        let table = CommandTable::from_reply(&Value::Array(vec![
+            entry("get", &["readonly", "fast"]),
+            entry("object", &["readonly", "random"]),
+            entry("memory", &["readonly", "random", "movablekeys"]),
+            entry("xinfo", &["readonly", "random"]),
+            entry("xgroup", &["write", "denyoom"]),
+            entry("blpop", &["write", "noscript"]),
+            entry("xreadgroup", &["write", "movablekeys"]),
+            entry("client", &["admin", "noscript", "random", "loading", "stale"]),
+        ]));
+        for (command, expected) in [
+            ("GET k", Some(Class::Read)),
+            ("OBJECT ENCODING k", Some(Class::Read)),
+            ("XINFO STREAM k", Some(Class::Read)),
+            ("MEMORY USAGE k", Some(Class::Read)),
+            ("MEMORY PURGE", Some(Class::Write)),
+            ("MEMORY", Some(Class::Write)),
+            ("XGROUP CREATE k g 0", Some(Class::Write)),
+            ("BLPOP k 0", Some(Class::Blocking)),
+            ("XREADGROUP GROUP g c BLOCK 0 STREAMS k >", Some(Class::Blocking)),
+            ("CLIENT LIST", Some(Class::Write)),
+            ("CLIENT REPLY OFF", None),
+            ("EVAL_RO x 0", Some(Class::Write)),
+        ] {
+            assert_eq!(class(&table, command), expected, "{command}");
+        }
     }
 
     #[test]

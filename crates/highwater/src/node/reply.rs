@@ -51,8 +51,11 @@ impl Parser {
         self.stack.is_empty()
     }
 
-    /// The next whole reply at or after `at`, which moves past what has been read; `None` when more
-    /// bytes are needed.
+    /// The next whole reply or push at or after `at`, which moves past what has been read; `None` when
+    /// more bytes are needed.
+    ///
+    /// A push can stand *inside* a reply: Redis 6.2.5 puts the invalidations that a transaction causes
+    /// between the elements of EXEC's reply, uncounted. It is returned first, and then what is around it.
     pub(crate) fn next(&mut self, bytes: &[u8], at: &mut usize) -> Read<Value> {
         loop {
             let Some(item) = self.item(bytes, at)? else {
@@ -72,7 +75,11 @@ impl Parser {
                     break;
                 }
                 let Some(done) = self.stack.pop() else { break };
+                let apart = matches!(done.shape, Shape::Push);
                 value = done.finish()?;
+                if apart {
+                    return Ok(Some(value));
+                }
             }
         }
     }
@@ -374,6 +381,33 @@ mod tests {
                 data: vec![Value::Nil]
             }]
         );
+    }
+
+    /// As Redis 6.2.5 answers `MULTI, SET, FLUSHALL, SET, EXEC` on a connection with tracking.
+    #[test]
+    fn a_push_inside_a_reply_is_no_element_of_it() {
+        let push = Value::Push {
+            kind: PushKind::Invalidate,
+            data: vec![Value::Nil],
+        };
+        for (bytes, elements) in [
+            (
+                &b"*3\r\n+OK\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n+OK\r\n+OK\r\n"[..],
+                vec![Value::Okay; 3],
+            ),
+            (
+                b"*1\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n+OK\r\n",
+                vec![Value::Okay],
+            ),
+            (
+                b"*1\r\n*1\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n:1\r\n",
+                vec![Value::Array(vec![Value::Int(1)])],
+            ),
+        ] {
+            let expected = [push.clone(), Value::Array(elements), Value::Int(7)];
+            let stream = [bytes, b":7\r\n"].concat();
+            assert_eq!(parse_all(&stream), expected);
+        }
     }
 
     #[test]

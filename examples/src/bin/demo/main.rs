@@ -12,7 +12,7 @@ mod workload;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use highwater_examples::exit_code;
 use highwater_testkit::{ServerKind, Topology};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,18 +41,12 @@ struct Args {
     /// How far the replicas are held back, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=10_000))]
     replication_delay_ms: u64,
-    /// Which server to run against
-    #[arg(long, value_enum, default_value_t = Server::Redis)]
-    server: Server,
+    /// Which server to run against, by the name that `cargo xtask setup --help` lists
+    #[arg(long, value_name = "NAME", default_value = "redis")]
+    server: ServerKind,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Server {
-    Redis,
-    Valkey,
 }
 
 #[tokio::main]
@@ -72,10 +66,7 @@ async fn run(args: Args) -> Result<(), Error> {
 }
 
 async fn compare(args: &Args) -> Result<(), Error> {
-    let kind = match args.server {
-        Server::Redis => ServerKind::Redis,
-        Server::Valkey => ServerKind::Valkey,
-    };
+    let kind = args.server;
     let workload = Workload::new(Duration::from_secs(args.seconds));
     let bar = progress_bar(&workload)?;
     bar.set_message("starting the servers");
