@@ -8,7 +8,7 @@ use redis::Value;
 use crate::{
     client,
     common::{self, SOON, bulk, from_a_replica, get, written},
-    knows, topology_of,
+    lacks, topology_of,
 };
 
 /// The page that users read says so.
@@ -46,7 +46,7 @@ async fn written_and_then_nothing(writes: &mut redis::Pipeline) -> Option<(Topol
         let Some(redis::Arg::Simple(name)) = command.args_iter().next() else {
             panic!("a command has a name");
         };
-        if !knows(topology.primary(), std::str::from_utf8(name).unwrap()) {
+        if lacks(topology.primary(), std::str::from_utf8(name).unwrap()) {
             return None;
         }
     }

@@ -21,10 +21,8 @@ mod resync;
 mod roles;
 mod wire;
 
-use std::io::Write;
-
 use highwater::{Client, ClientBuilder};
-use highwater_testkit::{Server, Topology};
+use highwater_testkit::Topology;
 
 /// A primary with so many replicas, for tests to which it is all the same how a full resync loads its data. In this way it
 /// takes no longer than it must: else the primary waits for an acknowledgement, and Valkey looks once a second
@@ -51,21 +49,4 @@ async fn patient(builder: ClientBuilder) -> Client {
 /// One of the whole topology.
 async fn client(topology: &Topology) -> Client {
     patient(common::builder(topology)).await
-}
-
-/// Whether the server has a command. Says so where it has not, since the test then shows nothing.
-fn knows(server: &Server, command: &str) -> bool {
-    let info = server.command(&["COMMAND", "INFO", command]).unwrap();
-    let known = info
-        .array()
-        .is_some_and(|entries| entries.iter().any(|entry| entry.array().is_some()));
-    if !known {
-        skipped(&format!("this server has no {command}"));
-    }
-    known
-}
-
-/// Says why a part of a test was left out, also where the output of tests that pass is not shown.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

@@ -8,7 +8,7 @@ use redis::Value;
 use crate::{
     client,
     common::{self, SOON, bulk, get, set, written},
-    patient, skipped, topology_of,
+    note, patient, topology_of,
     wire::{Wire, text},
 };
 
@@ -55,7 +55,7 @@ impl Moving {
                     .command(&["CONFIG", "SET", "repl-diskless-sync", sync])
             });
         if let Err(error) = &configured {
-            skipped(&format!("repl-diskless-load {load}: {error}"));
+            note(&format!("left out: repl-diskless-load {load}: {error}"));
         }
         configured.is_ok()
     }

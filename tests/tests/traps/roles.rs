@@ -229,8 +229,8 @@ async fn a_replica_whose_resync_failed_covers_nothing_and_its_lineage_is_not_bel
     let failed = replica.info_replication().unwrap();
     assert!(failed.replid == mark.history && !failed.link_up, "{failed:?}");
     let emptied = replica.command(&["DBSIZE"]).unwrap().integer() == Some(0);
-    assert_eq!(failed.applied() == 1, emptied);
     if emptied {
+        assert!(failed.applied() <= 1, "{failed:?}");
         assert!(failed.master_repl_offset >= mark.offset, "the trap: {failed:?}");
     }
     let ask = async |client: &Client, session: &Session| {
