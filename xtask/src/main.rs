@@ -9,6 +9,7 @@ mod demo;
 mod error;
 mod json;
 mod metadata;
+mod model;
 mod msrv;
 mod packages;
 mod process;
@@ -32,6 +33,7 @@ Commands:
   setup   Find the Redis and Valkey servers, and install what is missing
   demo    Build the demo and run it against real servers
   test    Run all tests against real servers
+  model   Check the model of the rules, and show how each broken rule is refuted
   ci      Run every check that a change must pass
   help    Print this help
 
@@ -58,6 +60,7 @@ fn run(mut args: Args) -> Result<(), Error> {
         "setup" => setup::main(args),
         "demo" => demo::main(args),
         "test" => test::main(args),
+        "model" => model::main(args),
         "ci" => ci::main(args),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_what_it_does_not_know() {
-        for command in ["setup", "demo", "test", "ci"] {
+        for command in ["setup", "demo", "test", "model", "ci"] {
             let error = run(Args::of(&[command, "--frobnicate"])).unwrap_err();
             assert!(matches!(&error, Error::Usage(text) if text.contains("--frobnicate")));
         }

@@ -31,6 +31,8 @@ impl Progress {
     /// A replica at offset 1 or less covers nothing: that is what a replica says, under its old
     /// history, while it has thrown away its data for a resync that has failed (measured on Redis
     /// 7.0.15: an empty dataset, served, with the old `master_replid` and `slave_repl_offset:1`).
+    ///
+    /// The zero history stands for "it is not known which": of that, every primary says "possibly lost".
     #[must_use]
     pub fn covers(&self, history: History, offset: Offset, edges: &Edges) -> Coverage {
         let primary = self.role == Role::Primary;
@@ -59,6 +61,8 @@ impl Progress {
                 _ if primary => Coverage::PossiblyLost,
                 _ => Coverage::Behind,
             },
+            // A write that went to nobody knows which history: it is not in doubt which primary would know it.
+            None if primary && history.is_zero() => Coverage::PossiblyLost,
             None if primary => Coverage::Unknown,
             None => Coverage::Behind,
         }

@@ -12,12 +12,12 @@ const CAPACITY: usize = 64;
 /// An edge (child, parent, fork) says: both histories share everything below offset `fork`. It is a
 /// fact about histories, not about the node that told it, so the largest fork seen for a pair is
 /// kept, and along a chain the smallest counts (law 6).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Edges {
     known: VecDeque<Edge>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Edge {
     child: History,
     parent: History,

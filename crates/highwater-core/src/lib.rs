@@ -33,6 +33,8 @@ mod requirement;
 mod route;
 mod session;
 mod token;
+mod view;
+mod witness;
 
 pub use consistency::{Consistency, UnknownLevel};
 pub use coverage::Coverage;
@@ -45,3 +47,5 @@ pub use requirement::{Point, Requirement};
 pub use route::{Continuity, Reason, Route, RouteCounts};
 pub use session::{CallerGuard, PendingWrite, Session};
 pub use token::{KeyError, MAX_TOKEN_LEN, SigningKey, TokenCodec, TokenError, TokenErrorKind};
+pub use view::{Conclusion, View};
+pub use witness::{Edge, Replied, Witness};

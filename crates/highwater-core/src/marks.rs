@@ -11,14 +11,14 @@ pub const MAX_MARKS: usize = 24;
 ///
 /// A pure value with a [`merge`](Self::merge) that never lowers anything; a [`Session`](crate::Session)
 /// is the shared handle on one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Marks {
     /// Sorted by (scope, history).
     entries: Vec<Entry>,
     doubt: Doubt,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) scope: Scope,
     pub(crate) history: History,
@@ -29,7 +29,7 @@ pub(crate) struct Entry {
 }
 
 /// The scopes for which it is not known what the user depends on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Doubt {
     /// None: the marks are all there is.
     #[default]

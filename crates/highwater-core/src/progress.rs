@@ -14,7 +14,7 @@ pub enum Role {
 }
 
 /// The history that a node's own history grew out of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ancestor {
     /// The older history (`master_replid2`).
     pub history: History,
@@ -26,7 +26,7 @@ pub struct Ancestor {
 ///
 /// It is a proof only when it is bound to a reply by one of the two sound forms (law 3 of the
 /// protocol facts); otherwise it is a hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Primary or replica.
     pub role: Role,

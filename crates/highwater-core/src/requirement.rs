@@ -3,7 +3,7 @@
 use crate::{Coverage, Edges, History, Offset, Progress};
 
 /// One point that a proof must cover: an offset in a history of the client's own scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Point {
     /// The history that `offset` counts in.
     pub history: History,
@@ -14,7 +14,7 @@ pub struct Point {
 /// What a read must cover: a snapshot of the session's marks in one scope.
 ///
 /// An empty requirement is met by any node, and asks for no proof.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirement {
     points: Points,
     barrier: bool,
@@ -22,7 +22,7 @@ pub struct Requirement {
 }
 
 /// Nearly every session has one mark; it is kept without allocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 enum Points {
     #[default]
     None,
@@ -89,6 +89,10 @@ impl Requirement {
     /// settled by a sample that was asked for later.
     pub(crate) fn clock(&self) -> u64 {
         self.clock
+    }
+
+    pub(crate) fn clock_mut(&mut self) -> &mut u64 {
+        &mut self.clock
     }
 
     /// The points, at most one a history.

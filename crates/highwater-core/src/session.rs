@@ -3,13 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Consistency, Continuity, Edges, History, Mark, Marks, Offset, Point, Progress, Requirement, Role, Route,
-    RouteCounts, Scope, marks::Doubt,
+    Conclusion, Consistency, Continuity, Edges, History, Mark, Marks, Offset, Progress, Requirement, Route,
+    RouteCounts, Scope, View,
 };
-
-/// How many (history, outcome) pairs of writes without a place are kept apart from the marks. Beyond,
-/// they become marks at ∞, which only the primary can answer (invariant 8).
-const MAX_UNSETTLED: usize = 64;
 
 /// One user's or one caller's view: the marks that they wrote, the marks that they read, and the
 /// writes whose outcome is not known. Cheap to clone; clones share the view.
@@ -31,39 +27,10 @@ pub struct Session(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    marks: Marks,
-    unsettled: Vec<Unsettled>,
-    next_write: u64,
-    /// Counts what the session has learnt. A requirement carries the count of its snapshot, so that a
-    /// sample which was asked for on its behalf is never used against something learnt later.
-    clock: u64,
-    /// The clock when marks last came in that were in doubt.
-    doubted_at: u64,
+    view: View,
     level: Option<Consistency>,
     routes: RouteCounts,
-    continuity: Continuity,
     version: u64,
-}
-
-/// A write that has been started and has no mark yet.
-#[derive(Debug)]
-struct Unsettled {
-    id: u64,
-    scope: Scope,
-    history: History,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// Its caller waits for the reply: nobody has been told that it happened.
-    Awaited,
-    /// Its caller has gone; the connection will still settle it.
-    Abandoned,
-    /// It may be applied, or not, or later: the connection was lost. `clock` is when that was known.
-    Lost { clock: u64 },
-    /// It is applied; its place was not learnt. `clock` is when that was known.
-    Applied { clock: u64 },
 }
 
 impl Session {
@@ -77,7 +44,7 @@ impl Session {
     #[must_use]
     pub fn resume(marks: Marks) -> Self {
         Self(Arc::new(Mutex::new(State {
-            marks,
+            view: View::of(marks),
             ..State::default()
         })))
     }
@@ -91,41 +58,22 @@ impl Session {
     /// at [`Offset::UNKNOWN`].
     #[must_use]
     pub fn marks(&self) -> Marks {
-        let state = self.state();
-        let mut marks = state.marks.clone();
-        for write in state
-            .unsettled
-            .iter()
-            .filter(|write| write.outcome != Outcome::Awaited)
-        {
-            marks.add_written(&Mark {
-                scope: write.scope.clone(),
-                history: write.history,
-                offset: Offset::UNKNOWN,
-            });
-        }
-        marks
+        self.state().view.marks()
     }
 
     /// Adds marks from elsewhere (another token, another service's reply). Never lowers a mark.
     pub fn merge(&self, marks: &Marks) {
-        let mut state = self.state();
-        let moved = state.marks.merge(marks);
-        state.learnt(moved, *marks.doubt() != Doubt::Nowhere);
+        self.change(|view| view.merge(marks));
     }
 
     /// Adds the mark of a write.
     pub fn add_written(&self, mark: &Mark) {
-        let mut state = self.state();
-        let moved = state.marks.add_written(mark);
-        state.learnt(moved, false);
+        self.change(|view| view.add_written(mark));
     }
 
     /// Adds the mark of a state that the user may have seen.
     pub fn add_read(&self, mark: &Mark) {
-        let mut state = self.state();
-        let moved = state.marks.add_read(mark);
-        state.learnt(moved, false);
+        self.change(|view| view.add_read(mark));
     }
 
     /// Changes whenever a token of this session would change.
@@ -148,7 +96,7 @@ impl Session {
     /// The worst that a read of this session has met: whether a mark could not be honoured.
     #[must_use]
     pub fn continuity(&self) -> Continuity {
-        self.state().continuity
+        self.state().view.continuity()
     }
 
     /// Where the session's reads came from so far.
@@ -171,39 +119,14 @@ impl Session {
     /// What a read in `scope` at `level` must cover.
     #[must_use]
     pub fn requirement(&self, scope: &Scope, level: Consistency) -> Requirement {
-        let with_reads = match level {
-            Consistency::Eventual => return Requirement::default(),
-            Consistency::Monotonic => true,
-            Consistency::ReadYourWrites | Consistency::BoundedStaleness(_) | Consistency::Primary => false,
-        };
-        let state = self.state();
-        let mut requirement = state.marks.requirement(scope, with_reads);
-        requirement.set_clock(state.clock);
-        for write in &state.unsettled {
-            if write.outcome != Outcome::Awaited && write.scope == *scope {
-                requirement.push(Point {
-                    history: write.history,
-                    offset: Offset::UNKNOWN,
-                });
-            }
-        }
-        requirement
+        self.state().view.requirement(scope, level)
     }
 
     /// Starts a write in `history`. The first half goes with the command to the connection, which
     /// says what became of it, also when the caller has gone; the second stays with the caller.
     #[must_use]
     pub fn begin_write(&self, scope: &Scope, history: History) -> (PendingWrite, CallerGuard) {
-        let mut state = self.state();
-        let id = state.next_write;
-        state.next_write += 1;
-        state.unsettled.push(Unsettled {
-            id,
-            scope: scope.clone(),
-            history,
-            outcome: Outcome::Awaited,
-        });
-        drop(state);
+        let id = self.state().view.begin_write(scope, history);
         (
             PendingWrite {
                 session: self.clone(),
@@ -222,32 +145,20 @@ impl Session {
     /// primary was at a moment after `requirement` was taken. Doubt that came in later than that stays:
     /// what it stands for may lie above the mark.
     pub fn settle_doubt(&self, requirement: &Requirement, mark: &Mark) {
-        let mut state = self.state();
-        if state.doubted_at > requirement.clock() {
-            return;
-        }
-        let moved = state.marks.settle(mark);
-        state.note(moved);
+        self.change(|view| view.settle_doubt(requirement, mark));
     }
 
     /// Says of writes of unknown place that came from elsewhere without a time that they were begun
     /// before `now` (Unix seconds), so that their doubt can end.
     pub fn date_doubt(&self, scope: &Scope, now: u64) {
-        self.state().marks.date_doubt(scope, now);
+        self.state().view.date_doubt(scope, now);
     }
 
     /// Settles writes whose place was unknown to whoever issued the token, in `mark`'s history: so much
     /// time has passed that they can't happen any more, and `mark` is where the primary was at a moment
     /// after that, and after `requirement` was taken.
     pub fn settle_overdue(&self, requirement: &Requirement, mark: &Mark) {
-        let mut state = self.state();
-        let point = requirement
-            .points()
-            .iter()
-            .find(|point| point.history == mark.history);
-        // What came in later says a later time, and stays.
-        let moved = point.is_some_and(|point| state.marks.settle_unknown(point.offset, mark));
-        state.note(moved);
+        self.change(|view| view.settle_overdue(requirement, mark));
     }
 
     /// Takes in what a primary's proof says, for a read of `requirement`: writes that were applied at
@@ -259,30 +170,7 @@ impl Session {
         progress: &Progress,
         edges: &Edges,
     ) {
-        if progress.role != Role::Primary {
-            return;
-        }
-        let mut state = self.state();
-        let mark = Mark {
-            scope: scope.clone(),
-            history: progress.history,
-            offset: Offset::at(progress.applied),
-        };
-        let before = state.unsettled.len();
-        state.unsettled.retain(|write| {
-            let below = matches!(write.outcome, Outcome::Applied { clock } if clock <= requirement.clock());
-            !(below && write.scope == *scope && write.history == progress.history)
-        });
-        let mut moved = before != state.unsettled.len();
-        if moved {
-            state.marks.add_written(&mark);
-            state.learnt(true, false);
-        }
-        let own = progress.history;
-        moved |= state
-            .marks
-            .rebase(scope, own, |history| progress.fork_from(history, edges));
-        state.note(moved);
+        self.change(|view| view.proven_by_primary(scope, requirement, progress, edges));
     }
 
     /// Records that marks could not be honoured by the primary with this progress. Marks that its
@@ -295,146 +183,21 @@ impl Session {
         progress: &Progress,
         edges: &Edges,
     ) {
-        use crate::Coverage;
-        let mut state = self.state();
-        let mut moved = false;
-        let nothing_new = state.clock == requirement.clock();
-        for point in requirement.points() {
-            match progress.covers(point.history, point.offset, edges) {
-                Coverage::PossiblyLost => {
-                    state.continuity = state.continuity.max(Continuity::PossiblyLost);
-                    // From here on the session depends on what the primary has now: all of its writes
-                    // that survived are in that, which is more than the fork point would promise.
-                    let kept = Offset::at(progress.applied);
-                    let before = state.unsettled.len();
-                    // Only what the requirement knew of: what was learnt later may lie above the sample.
-                    state.unsettled.retain(|write| {
-                        let known = match write.outcome {
-                            Outcome::Awaited | Outcome::Abandoned => false,
-                            Outcome::Lost { clock } | Outcome::Applied { clock } => {
-                                clock <= requirement.clock()
-                            }
-                        };
-                        !known || write.scope != *scope || write.history != point.history
-                    });
-                    if before != state.unsettled.len() {
-                        state.marks.add_written(&Mark {
-                            scope: scope.clone(),
-                            history: progress.history,
-                            offset: kept,
-                        });
-                    }
-                    state.marks.replace(scope, *point, progress.history, kept);
-                    moved = true;
-                }
-                Coverage::Unknown => {
-                    state.continuity = state.continuity.max(Continuity::UnknownHistory);
-                }
-                // The primary of that very history has not been where the mark says: nobody has. Said
-                // of the marks that the requirement knew of; a write since may have gone further.
-                Coverage::Behind
-                    if progress.role == Role::Primary && point.history == progress.history && nothing_new =>
-                {
-                    moved |= state
-                        .marks
-                        .clamp(scope, point.history, Offset::at(progress.applied));
-                }
-                Coverage::Behind | Coverage::Covered => {}
-            }
-        }
-        if moved {
-            state.learnt(true, false);
-        }
+        self.change(|view| view.record_discontinuity(scope, requirement, progress, edges));
     }
 
     fn abandon(&self, id: u64) {
-        let mut state = self.state();
-        if let Some(write) = state.unsettled.iter_mut().find(|write| write.id == id)
-            && write.outcome == Outcome::Awaited
-        {
-            write.outcome = Outcome::Abandoned;
-            state.note(true);
-        }
+        self.change(|view| view.abandon(id));
     }
 
     fn conclude(&self, id: u64, conclusion: Conclusion) {
+        self.change(|view| view.conclude(id, conclusion));
+    }
+
+    fn change(&self, rule: impl FnOnce(&mut View) -> bool) {
         let mut state = self.state();
-        let Some(place) = state.unsettled.iter().position(|write| write.id == id) else {
-            return;
-        };
-        match conclusion {
-            Conclusion::NotSent => {
-                let write = state.unsettled.swap_remove(place);
-                state.note(write.outcome == Outcome::Abandoned);
-            }
-            Conclusion::Settled { history, offset } => {
-                let write = state.unsettled.swap_remove(place);
-                let moved = state.marks.add_written(&Mark {
-                    scope: write.scope,
-                    history,
-                    offset,
-                });
-                state.learnt(moved || write.outcome == Outcome::Abandoned, false);
-            }
-            Conclusion::Lost | Conclusion::Applied => {
-                state.clock += 1;
-                let clock = state.clock;
-                let outcome = match conclusion {
-                    Conclusion::Applied => Outcome::Applied { clock },
-                    _ => Outcome::Lost { clock },
-                };
-                let write = state.unsettled.swap_remove(place);
-                state.keep_unsettled(Unsettled { outcome, ..write });
-                if state.marks.is_full() {
-                    state.doubted_at = clock;
-                }
-                state.note(true);
-            }
-        }
-    }
-}
-
-impl State {
-    fn note(&mut self, moved: bool) {
-        self.version += u64::from(moved);
-    }
-
-    /// Marks came in, with doubt or without.
-    fn learnt(&mut self, moved: bool, doubt: bool) {
-        self.clock += 1;
-        // In a full set, what moved may have become doubt.
-        if doubt || (moved && self.marks.is_full()) {
-            self.doubted_at = self.clock;
-        }
-        self.note(moved);
-    }
-
-    /// Keeps a write whose place will not be learnt. One a history and outcome is enough, the latest:
-    /// what settles it settles the earlier ones too, so a session that goes on writing over a broken
-    /// link does not grow (invariant 8).
-    fn keep_unsettled(&mut self, write: Unsettled) {
-        let same = self.unsettled.iter_mut().find(|kept| {
-            kept.scope == write.scope
-                && kept.history == write.history
-                && std::mem::discriminant(&kept.outcome) == std::mem::discriminant(&write.outcome)
-        });
-        if let Some(kept) = same {
-            kept.outcome = write.outcome;
-            return;
-        }
-        let concluded = self
-            .unsettled
-            .iter()
-            .filter(|kept| matches!(kept.outcome, Outcome::Lost { .. } | Outcome::Applied { .. }));
-        if concluded.count() < MAX_UNSETTLED {
-            self.unsettled.push(write);
-        } else {
-            self.marks.add_written(&Mark {
-                scope: write.scope,
-                history: write.history,
-                offset: Offset::UNKNOWN,
-            });
-        }
+        let moved = rule(&mut state.view);
+        state.version += u64::from(moved);
     }
 }
 
@@ -442,19 +205,11 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state();
         f.debug_struct("Session")
-            .field("marks", &state.marks)
-            .field("unsettled", &state.unsettled.len())
-            .field("continuity", &state.continuity)
+            .field("marks", &state.view.marks())
+            .field("unsettled", &state.view.unsettled())
+            .field("continuity", &state.view.continuity())
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Clone, Copy)]
-enum Conclusion {
-    NotSent,
-    Settled { history: History, offset: Offset },
-    Applied,
-    Lost,
 }
 
 /// The connection's half of a write that has been started: it says what became of the write.
@@ -471,6 +226,14 @@ impl PendingWrite {
     /// below `offset` of `history`.
     pub fn settle(mut self, history: History, offset: Offset) {
         self.conclude(Conclusion::Settled { history, offset });
+    }
+
+    /// The connection that it was sent on, while the primary was in `history`, can deliver nothing more, and
+    /// `sample` was taken after that. True when that settles the write; if not, it stays in doubt.
+    pub fn settle_doubt(mut self, history: History, sample: &Progress) -> bool {
+        let conclusion = Conclusion::of_doubt(history, sample);
+        self.conclude(conclusion);
+        matches!(conclusion, Conclusion::Settled { .. })
     }
 
     /// No byte of it has been sent: it did not happen.

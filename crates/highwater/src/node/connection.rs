@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Session};
+use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Session, Witness};
 use redis::Value;
 use tokio::sync::oneshot;
 
@@ -156,7 +156,7 @@ pub(super) struct Queue {
     in_flight: usize,
     /// How many callers are about: what is in flight, and what was answered last.
     crowd: usize,
-    /// The history of the connection's last sample: where a write is about to go.
+    /// Where a write is about to go, by the connection's last sample.
     history: History,
     /// How much longer than usual the server may be silent: what is in flight may block.
     patience: Duration,
@@ -210,7 +210,7 @@ impl Connection {
                 flushes: VecDeque::new(),
                 in_flight: 0,
                 crowd: 0,
-                history: first.map_or(History::from_bytes([0; 20]), |first| first.history),
+                history: Witness::new(first.copied(), manners.tracking).history(),
                 patience: Duration::ZERO,
                 ending: None,
                 closed: None,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use highwater_core::{History, Offset, Progress, Role};
+use highwater_core::{Offset, Progress, Replied, Witness};
 use redis::{PushKind, Value};
 use tokio::time::Sleep;
 
@@ -29,16 +29,6 @@ use crate::{
 
 /// How many times in a row the socket is read before other tasks get their turn.
 const READS_PER_TURN: usize = 8;
-/// Where a node is that has not said so: it covers nothing.
-const UNKNOWN: Progress = Progress {
-    role: Role::Replica,
-    history: History::from_bytes([0; 20]),
-    ancestor: None,
-    applied: 0,
-    link_up: false,
-    read_only: true,
-};
-
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
@@ -61,15 +51,10 @@ pub(super) struct Driver {
     expected: VecDeque<Slot>,
     /// The replies so far to the call in front, when it has several.
     collected: Vec<Value>,
-    /// The flush's leading INFO, until a null push voids it.
-    leading: Option<Progress>,
+    /// What the samples so far prove.
+    witness: Witness,
     /// Calls of this flush that are answered and wait for its trailing INFO.
     untrailed: Vec<Untrailed>,
-    /// The connection's last sample, and whether a null push has come since.
-    previous: Progress,
-    null_since: bool,
-    /// Counts null pushes.
-    nulls: u64,
     /// The last INFO's text: a reply of the same bytes needs no scan.
     last_info: Vec<u8>,
     batch: Batch,
@@ -91,9 +76,7 @@ pub(super) struct Driver {
 struct Untrailed {
     call: Call,
     value: Value,
-    leading: Option<Progress>,
-    /// The count of null pushes when the reply came.
-    nulls: u64,
+    replied: Replied,
 }
 
 /// What one turn has concluded, for the queue's books.
@@ -115,6 +98,7 @@ impl Driver {
         Self {
             node,
             usage,
+            witness: Witness::new(first, connection.manners.tracking),
             connection,
             identity,
             socket,
@@ -122,11 +106,7 @@ impl Driver {
             parser: Parser::default(),
             expected: VecDeque::with_capacity(64),
             collected: Vec::new(),
-            leading: None,
             untrailed: Vec::new(),
-            previous: first.unwrap_or(UNKNOWN),
-            null_since: false,
-            nulls: 0,
             last_info: Vec::new(),
             batch: Batch::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -338,8 +318,7 @@ impl Driver {
                 Some(Slot::EndOfFlush) => {
                     self.expected.pop_front();
                     self.batch.flushes += 1;
-                    // A proof belongs to its flush (law 4: what was reached is never remembered).
-                    self.leading = None;
+                    self.witness.end_flush();
                 }
                 Some(Slot::Call(call)) if call.replies == 0 => self.answered(Value::Nil),
                 _ => return,
@@ -349,17 +328,13 @@ impl Driver {
 
     fn push(&mut self, kind: &PushKind, data: &[Value]) {
         if *kind == PushKind::Invalidate && matches!(data.first(), Some(Value::Nil) | None) {
-            // The data set was replaced (or flushed): nothing that INFO said before holds for
-            // replies after this (law 3 b).
-            self.leading = None;
-            self.null_since = true;
-            self.nulls += 1;
+            self.witness.null_push();
         }
     }
 
     fn sample(&mut self, text: &[u8]) -> Result<Progress, Error> {
         if self.last_info == text {
-            return Ok(self.previous);
+            return Ok(*self.witness.previous());
         }
         let progress = Progress::scan(text).map_err(|error| {
             Error::new(
@@ -381,7 +356,7 @@ impl Driver {
         }
         let mut sent = None;
         match slot {
-            Some(Slot::Leading) => self.leading = progress,
+            Some(Slot::Leading) => self.witness.lead(progress),
             Some(Slot::Trailing(at)) => {
                 self.trailing(progress);
                 sent = Some(at);
@@ -407,8 +382,8 @@ impl Driver {
     /// Takes note of a history that grew out of another one. Before any caller is answered, since they judge by
     /// what is known of histories.
     fn learn(&self, progress: &Progress) {
-        if self.continuous(progress) {
-            self.node.learn_edge(&self.previous, progress);
+        if let Some(edge) = self.witness.edge(progress) {
+            self.node.learn_edge(edge);
         }
     }
 
@@ -416,40 +391,28 @@ impl Driver {
     fn observed(&mut self, progress: Progress, sent: Option<Instant>) {
         let at = Instant::now();
         self.node.publish(Sample { progress, at }, sent);
-        self.previous = progress;
-        self.null_since = false;
-    }
-
-    /// True when the node was a primary from the previous sample to this one, over the same data. With
-    /// another history that takes tracking: without it, no null push would have told.
-    fn continuous(&self, progress: &Progress) -> bool {
-        self.previous.role == Role::Primary
-            && progress.role == Role::Primary
-            && (self.previous.history == progress.history
-                || (self.connection.manners.tracking && !self.null_since))
+        self.witness.observe(progress);
     }
 
     /// Concludes the calls that waited for their flush's trailing INFO.
     fn trailing(&mut self, progress: Option<Progress>) {
-        let primary = progress.filter(|progress| self.continuous(progress));
+        let proof_of_reads = progress.filter(|progress| self.witness.proves(progress));
+        let mark_of_writes = progress.filter(|progress| self.witness.marks(progress));
         for Untrailed {
             mut call,
             value,
-            leading,
-            nulls,
+            replied,
         } in std::mem::take(&mut self.untrailed)
         {
             let proof = match call.proof {
-                ProofWanted::Both => match (leading, progress) {
-                    (Some(low), Some(high)) if nulls == self.nulls && low.history == high.history => {
-                        Proof::Between(low, Some(high))
-                    }
-                    _ => Proof::None,
-                },
-                _ => primary.map_or(Proof::None, |progress| Proof::Between(progress, Some(progress))),
+                ProofWanted::Both => self
+                    .witness
+                    .bounds(&replied, progress.as_ref())
+                    .map_or(Proof::None, |(low, high)| Proof::Between(low, Some(high))),
+                _ => proof_of_reads.map_or(Proof::None, |progress| Proof::Between(progress, Some(progress))),
             };
             if let Some(write) = call.write.take() {
-                match primary {
+                match mark_of_writes {
                     _ if surely_refused(&value) => write.not_sent(),
                     Some(progress) => write.settle(progress.history, Offset::at(progress.applied)),
                     None => write.applied_somewhere(),
@@ -518,18 +481,14 @@ impl Driver {
             ProofWanted::Nothing => answer(call, value, Proof::None),
             ProofWanted::Leading => {
                 let proof = self
-                    .leading
+                    .witness
+                    .lower_bound()
                     .map_or(Proof::None, |progress| Proof::Between(progress, None));
                 answer(call, value, proof);
             }
             ProofWanted::Both | ProofWanted::Trailing => {
-                let (leading, nulls) = (self.leading, self.nulls);
-                self.untrailed.push(Untrailed {
-                    call,
-                    value,
-                    leading,
-                    nulls,
-                });
+                let replied = self.witness.replied();
+                self.untrailed.push(Untrailed { call, value, replied });
             }
         }
     }
@@ -547,7 +506,7 @@ impl Driver {
         }
         let batch = std::mem::take(&mut self.batch);
         if batch.calls > 0 || batch.flushes > 0 {
-            connection.concluded(&mut queue, batch.calls, batch.flushes, self.previous.history);
+            connection.concluded(&mut queue, batch.calls, batch.flushes, self.witness.history());
         }
     }
 
@@ -592,7 +551,8 @@ impl Driver {
             self.connection.socket.abort();
         }
         let orphans = !lost.is_empty();
-        self.node.lost.add(&self.identity, self.previous.history, lost);
+        let history = self.witness.history();
+        self.node.lost.add(&self.identity, history, lost);
         match self.usage {
             Use::Shared => self.node.waiters.wake_all(),
             // The shared connection is up, and will not connect anew for their sake.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use highwater_core::{History, Offset, PendingWrite, Progress, Role};
+use highwater_core::{History, PendingWrite, Progress};
 
 use crate::defaults::MAX_LOST_WRITES;
 
@@ -133,27 +133,20 @@ impl Group {
     }
 }
 
-/// Settles writes at where the primary is now, if it has been in their history all the time. If not, a
-/// failover or a restart may have lost them: they stay in doubt, and the next proof says so.
+/// Settles writes by where the primary is now, and says how many that has settled.
 fn settle(groups: Vec<(History, Vec<PendingWrite>)>, progress: &Progress) -> usize {
-    let mut settled = 0;
-    for (history, writes) in groups {
-        for write in writes {
-            if progress.role == Role::Primary && progress.history == history {
-                write.settle(history, Offset::at(progress.applied));
-                settled += 1;
-            } else {
-                write.lost();
-            }
-        }
-    }
-    settled
+    let writes = groups
+        .into_iter()
+        .flat_map(|(history, writes)| writes.into_iter().map(move |write| (history, write)));
+    writes
+        .filter_map(|(history, write)| write.settle_doubt(history, progress).then_some(()))
+        .count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::{Scope, Session};
+    use highwater_core::{Role, Scope, Session};
 
     fn progress(history: History, applied: u64) -> Progress {
         Progress {

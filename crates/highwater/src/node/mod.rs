@@ -24,7 +24,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use highwater_core::{Edges, History, Offset, Progress, Role, Scope};
+use highwater_core::{Edge, Edges, History, Offset, Progress, Role, Scope};
 use redis::ProtocolVersion;
 use tokio::{
     sync::{Notify, watch},
@@ -597,16 +597,15 @@ impl Node {
         }
     }
 
-    /// A primary whose history changes on a live connection, without a null push, goes on over the
-    /// same data (law 6). The old history has ended there, so all that was ever in it is shared.
-    pub(super) fn learn_edge(&self, before: &Progress, now: &Progress) {
-        if before.history != now.history && self.expected_role == Role::Primary {
+    /// Remembers how a history of the primary grew out of another, seen on a live connection.
+    pub(super) fn learn_edge(&self, edge: Edge) {
+        if self.expected_role == Role::Primary {
             let mut edges = self
                 .knowledge
                 .edges
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            edges.learn(now.history, before.history, now.applied + 1);
+            edges.learn(edge.child, edge.parent, edge.fork);
         }
     }
 
