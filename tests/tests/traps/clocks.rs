@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, SOON, bulk, from_a_replica, get, written},
-    lacks, topology_of,
+    common::{self, SOON, bulk, from_a_replica, get, lacks, written},
+    topology_of,
 };
 
 /// The page that users read says so.

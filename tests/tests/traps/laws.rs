@@ -13,8 +13,8 @@ use highwater_testkit::{Mark, Role, Server, Topology, wait_until};
 use redis::Value;
 
 use crate::{
-    common::{SOON, bulk},
-    note, topology_of,
+    common::{SOON, bulk, note},
+    topology_of,
     wire::{Wire, info, text},
 };
 

@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{SOON, bulk, from_a_replica, get, in_doubt, set, until, written},
-    note, patient, topology_of,
+    common::{SOON, bulk, from_a_replica, get, in_doubt, note, set, until, written},
+    patient, topology_of,
     wire::{Wire, text},
 };
 

@@ -8,8 +8,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, set},
-    note, patient, topology_of,
+    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, note, set},
+    patient, topology_of,
 };
 
 /// What can be asked of a replica, each with an answer of `v`: alone, with others, in a transaction.

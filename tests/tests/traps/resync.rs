@@ -7,8 +7,8 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, SOON, bulk, get, set, written},
-    note, patient, topology_of,
+    common::{self, SOON, bulk, get, note, set, written},
+    patient, topology_of,
     wire::{Wire, text},
 };
 
