@@ -24,7 +24,13 @@ use common::{builder, until};
 pub(crate) const ROOM: u64 = 32 << 20;
 
 pub(crate) fn cached(topology: &Topology) -> ClientBuilder {
-    builder(topology).cache(CacheOptions::new(ROOM))
+    with(topology, CacheOptions::new(ROOM))
+}
+
+/// A builder for a client of the whole topology. A busy machine is not to be taken for a dead server: what was kept
+/// would be gone.
+pub(crate) fn with(topology: &Topology, options: CacheOptions) -> ClientBuilder {
+    builder(topology).response_timeout(common::SOON).cache(options)
 }
 
 /// A client of the whole topology with a cache whose feeds are up.
