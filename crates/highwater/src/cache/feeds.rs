@@ -55,15 +55,14 @@ impl Feeds {
 
     /// The feed that is responsible for a key.
     pub(crate) fn of(&self, key: &[u8]) -> Option<&Arc<Feed>> {
-        let feed = match &*self.all {
+        match &*self.all {
             [only] => Some(only),
             several => {
                 let hash = usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default();
                 let slot = self.slots.get(hash.checked_rem(self.slots.len())?)?;
                 several.get(slot.load(Ordering::Relaxed))
             }
-        };
-        feed
+        }
     }
 
     /// Gives each slot to the feed where it is at home, if that one is fit, and else to another one that is.

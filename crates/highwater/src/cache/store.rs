@@ -45,10 +45,12 @@ struct Replies {
     list: Vec<Arc<Entry>>,
 }
 
+type Key = Box<[u8]>;
+
 /// The replies that are kept, by key.
 #[derive(Debug)]
 pub(crate) struct Store {
-    kept: moka::sync::Cache<Box<[u8]>, Arc<Replies>, RandomState>,
+    kept: moka::sync::Cache<Key, Arc<Replies>, RandomState>,
     max_entry: usize,
     oversized: AtomicU64,
 }
@@ -56,12 +58,10 @@ pub(crate) struct Store {
 impl Store {
     /// At most `max_bytes` in all, and `max_entry` for the replies of one key.
     pub(crate) fn new(max_bytes: u64, max_entry: usize) -> Self {
-        let weigh =
-            |key: &Box<[u8]>, replies: &Arc<Replies>| small(key.len() + KEY_OVERHEAD + replies.weight);
         Self {
             kept: moka::sync::Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(weigh)
+                .weigher(|key: &Key, replies: &Arc<Replies>| small(key.len() + KEY_OVERHEAD + replies.weight))
                 .build_with_hasher(RandomState::default()),
             max_entry,
             oversized: AtomicU64::new(0),

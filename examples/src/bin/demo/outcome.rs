@@ -59,7 +59,7 @@ impl Outcome {
     }
 
     /// Reads that the near cache answered, in percent.
-    pub(crate) fn from_cache(&self) -> f64 {
+    pub(crate) fn cached(&self) -> f64 {
         self.percent(self.cache_reads)
     }
 

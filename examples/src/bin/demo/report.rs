@@ -84,7 +84,7 @@ pub(crate) fn table(parameters: &Parameters, strategies: &[Outcome]) -> io::Resu
             outcome.stale_reads,
             outcome.at_risk_reads,
             outcome.off_primary(),
-            outcome.from_cache(),
+            outcome.cached(),
         )?;
     }
     writeln!(out)?;
@@ -129,7 +129,7 @@ fn conclusion(strategies: &[Outcome]) -> Vec<String> {
         };
         lines.push(format!(
             "{how_often} with the near cache, which answered {:.0} % of its reads.",
-            outcome.from_cache(),
+            outcome.cached(),
         ));
     }
     lines
