@@ -380,11 +380,9 @@ async fn hashes_are_not_kept_where_fields_expire() {
     let expire = of("HPEXPIRE other 100000 FIELDS 1 f", &session);
     client.call(of("HSET other f v", &session)).await.unwrap();
     if client.call(expire).await.is_err() {
-        assert_eq!(
-            ServerKind::from_env().unwrap(),
-            ServerKind::Redis,
-            "Valkey 9 has them"
-        );
+        let kind = ServerKind::from_env().unwrap();
+        let without = [ServerKind::Redis, ServerKind::Redis62].contains(&kind);
+        assert!(without, "{} knows fields that expire", kind.name());
         return;
     }
     topology.wait_in_sync(SOON).unwrap();
