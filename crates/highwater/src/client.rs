@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::{
     builder::ClientBuilder,
-    cache::{CacheLayer, CacheStats, NearCache},
+    cache::{Begun, CacheLayer, CacheStats, NearCache},
     command::Command,
     dedicated::DedicatedConnection,
     error::{Error, ErrorKind},
@@ -204,10 +204,14 @@ impl Client {
     /// Through the user's layers, if there are any.
     pub(crate) async fn carry_out(&self, command: Command) -> Result<Reply, Error> {
         let Some(stack) = &self.0.layered else {
-            return match &self.0.cache {
-                Some(cache) => cache.call(&self.0.router, &command).await,
-                None => self.0.router.call(&command).await,
-            };
+            if let Some(cache) = &self.0.cache {
+                match cache.begin(&self.0.router, &command)? {
+                    Some(Begun::Hit(reply)) => return Ok(reply),
+                    Some(Begun::Asked(reply)) => return reply.await,
+                    None => {}
+                }
+            }
+            return self.0.router.call(&command).await;
         };
         let may_write = self.0.router.may_write(&command);
         // One clone is made ready and called: readiness of another would mean nothing.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::{join_all, select};
+use futures_util::future::{BoxFuture, join_all, select};
 use highwater_core::{Role, Route};
 use redis::Value;
 use tower_service::Service;
@@ -63,6 +63,12 @@ enum Look<'a> {
     Pass,
     /// It has to be asked for.
     Ask(Box<(Read<'a>, Wants<'a>)>),
+}
+
+/// A command that is the cache's.
+pub(crate) enum Begun<'a> {
+    Hit(Reply),
+    Asked(BoxFuture<'a, Result<Reply, Error>>),
 }
 
 /// What a read asks for.
@@ -127,17 +133,29 @@ impl NearCache {
         router.steward.keep(tasks);
     }
 
-    /// Carries out a command: from the cache, if it has a reply that is proven to show enough; else as the route
-    /// stage does, or by a fill.
-    pub(crate) async fn call(&self, router: &Router, command: &Command) -> Result<Reply, Error> {
-        match self.look(router, command)? {
-            Look::Hit(reply) => Ok(reply),
-            Look::Pass => router.call(command).await,
+    /// Carries out a command, as far as it is the cache's: a reply that is there and proven to show enough, or else
+    /// what becomes of asking for it. `None` is the route stage's.
+    pub(crate) fn begin<'a>(
+        &'a self,
+        router: &'a Router,
+        command: &'a Command,
+    ) -> Result<Option<Begun<'a>>, Error> {
+        Ok(match self.look(router, command)? {
+            Look::Hit(reply) => Some(Begun::Hit(reply)),
+            Look::Pass => None,
             // Boxed: what is rarer is not to make every hit's future larger.
-            Look::Ask(asked) => {
+            Look::Ask(asked) => Some(Begun::Asked(Box::pin(async move {
                 let (read, wants) = &*asked;
-                Box::pin(self.ask(router, command, read, wants)).await
-            }
+                self.ask(router, command, read, wants).await
+            }))),
+        })
+    }
+
+    async fn call(&self, router: &Router, command: &Command) -> Result<Reply, Error> {
+        match self.begin(router, command)? {
+            Some(Begun::Hit(reply)) => Ok(reply),
+            Some(Begun::Asked(reply)) => reply.await,
+            None => router.call(command).await,
         }
     }
 
@@ -318,7 +336,7 @@ impl NearCache {
             Join::Found(entry) => return Some(hit(&entry, waited)),
             Join::Wait(waiting) => waiting,
             Join::Begin(waiting) => {
-                self.begin(feed, key, command, may_have_fields);
+                self.fill(feed, key, command, may_have_fields);
                 waiting
             }
         };
@@ -357,7 +375,7 @@ impl NearCache {
     }
 
     /// Sends a fill. If that can't be done, those who wait for it learn at once.
-    fn begin(&self, feed: &Arc<Feed>, key: &[u8], command: &[u8], may_have_fields: bool) {
+    fn fill(&self, feed: &Arc<Feed>, key: &[u8], command: &[u8], may_have_fields: bool) {
         let fill = Box::new(Fill::new(&self.shared, key, command, may_have_fields));
         let Some(connection) = feed.connection() else {
             return;
