@@ -14,7 +14,10 @@ use std::{
 };
 
 use common::{SOON, fail_over, get, until};
-use highwater::{Command, Consistency, History, METRICS, Mark, Marks, MetricKind, Offset, Scope, Session};
+use highwater::{
+    CacheOptions, Client, Command, Consistency, History, METRICS, Mark, Marks, MetricKind, Offset, Scope,
+    Session,
+};
 use highwater_testkit::{Relay, Topology, wait_until};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use redis::AsyncCommands;
@@ -247,6 +250,8 @@ async fn every_documented_metric_is_recorded_and_no_other() {
     let reply = hasty.call(get("k", &lost)).await.unwrap();
     assert_eq!(reply.reason, highwater::Reason::PossiblyLost);
 
+    use_a_cache(&mut seen).await;
+
     seen.look();
     for metric in METRICS {
         let total = seen.totals.get(metric.name).copied().unwrap_or_default();
@@ -277,4 +282,72 @@ async fn every_documented_metric_is_recorded_and_no_other() {
         seen.gauges["highwater_in_flight"] == 0.0
     })
     .unwrap();
+}
+
+/// All that the near cache counts happens once at least.
+async fn use_a_cache(seen: &mut Seen) {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let between = Relay::start(topology.replica(0).addr()).unwrap();
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .replica(between.url())
+        .response_timeout(2 * SOON)
+        .cache(CacheOptions::new(1 << 20))
+        .connect()
+        .await
+        .unwrap();
+    until("the feed is up", || client.status().cache.unwrap().on).await;
+    let kept = Session::new();
+    until("something is kept", || {
+        let (caller, read) = (client.clone(), get("k", &kept));
+        tokio::spawn(async move { caller.call(read).await });
+        client.cache_stats().entries > 0
+    })
+    .await;
+    seen.until_counted("highwater_cache_misses_total").await;
+    seen.until_counted("highwater_cache_fills_total").await;
+    seen.until_counted("highwater_cache_weight_bytes").await;
+
+    // A session that has written something else: a probe, unless the feed was asked for its own sake just then. One that
+    // the replica can't serve: no hit.
+    let session = Session::new();
+    let deadline = Instant::now() + SOON;
+    while client.cache_stats().probes == 0 {
+        assert!(Instant::now() < deadline);
+        client.call(common::set("other", "v", &session)).await.unwrap();
+        topology.wait_in_sync(SOON).unwrap();
+        let _ = client.call(get("k", &session)).await.unwrap();
+    }
+    seen.until_counted("highwater_cache_probes_total").await;
+    topology.relay(0).pause();
+    client.call(common::set("other", "w", &session)).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    while client.cache_stats().not_covered == 0 {
+        assert!(Instant::now() < deadline);
+        let _ = client.call(get("k", &session)).await.unwrap();
+    }
+    seen.until_counted("highwater_cache_not_covered_total").await;
+    topology.relay(0).resume();
+
+    // A fill that a write overtakes, between its reply and its INFO.
+    let before = common::calls(topology.replica(0), "strlen");
+    between.hold_when("STRLEN\r\n$1\r\nk\r\n");
+    let filling = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(Command::new(redis::cmd("STRLEN").arg("k"))).await }
+    });
+    between.wait_held(SOON).await.unwrap();
+    until("the server has the read", || {
+        common::calls(topology.replica(0), "strlen") > before
+    })
+    .await;
+    topology.primary().command(&["SET", "k", "v"]).unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    between.release();
+    filling.await.unwrap().unwrap();
+    seen.until_counted("highwater_cache_lost_races_total").await;
+    seen.until_counted("highwater_cache_invalidations_total").await;
+    topology.primary().command(&["FLUSHALL"]).unwrap();
+    seen.until_counted("highwater_cache_flushes_total").await;
+    client.shutdown().await.unwrap();
 }

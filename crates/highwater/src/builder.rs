@@ -10,6 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    cache::{CacheOptions, NearCache},
     client::Client,
     command::{Command, CommandTable},
     defaults,
@@ -50,6 +51,7 @@ pub struct ClientBuilder {
     on_unknown_history: Policy,
     proofs: bool,
     check_proofs: bool,
+    cache: Option<CacheOptions>,
     layers: Layers,
 }
 
@@ -79,6 +81,7 @@ impl Default for ClientBuilder {
             on_unknown_history: Policy::default(),
             proofs: true,
             check_proofs: true,
+            cache: None,
             layers: Layers::default(),
         }
     }
@@ -248,6 +251,13 @@ impl ClientBuilder {
     /// Default: [`Policy::Primary`].
     pub fn on_unknown_history(mut self, policy: Policy) -> Self {
         self.on_unknown_history = policy;
+        self
+    }
+
+    /// Keeps replies of single-key reads in this process, and answers from them where they are proven to be fresh
+    /// enough. Default: no cache. See [`CacheOptions`].
+    pub fn cache(mut self, options: CacheOptions) -> Self {
+        self.cache = Some(options);
         self
     }
 
@@ -449,8 +459,17 @@ impl ClientBuilder {
         let router = Arc::new(router);
         router.steward.keep(tasks);
         steward(&router, registry, self.discovery);
+        let cache = match self.cache {
+            Some(options) if self.proofs => Some(NearCache::start(&options, &router)),
+            Some(_) => {
+                tracing::warn!("primary_only_without_proofs: without proofs there is no near cache");
+                None
+            }
+            None => None,
+        };
         Ok(Client::new(
             router,
+            cache,
             self.layers,
             max_in_flight,
             self.shutdown_timeout,

@@ -15,10 +15,12 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 use tower::ServiceExt;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
     builder::ClientBuilder,
+    cache::{Begun, CacheLayer, CacheStats, NearCache},
     command::Command,
     dedicated::DedicatedConnection,
     error::{Error, ErrorKind},
@@ -55,7 +57,9 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     router: Arc<Router>,
-    /// The router within the user's layers, if there are any.
+    /// The near cache, if there is one.
+    cache: Option<Arc<NearCache>>,
+    /// The command stack within the user's layers, if there are any.
     layered: Option<CommandService>,
     /// What keeps the nodes connected, for the one who shuts the client down.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -88,12 +92,19 @@ impl Client {
 
     pub(crate) fn new(
         router: Arc<Router>,
+        cache: Option<Arc<NearCache>>,
         layers: Layers,
         max_in_flight: u32,
         shutdown_timeout: Duration,
     ) -> Self {
+        let route = RouteService::new(Arc::clone(&router));
+        let layered = match &cache {
+            Some(cache) => layers.around(CacheLayer::new(Arc::clone(cache)).layer(route)),
+            None => layers.around(route),
+        };
         Self(Arc::new(Inner {
-            layered: layers.around(RouteService::new(Arc::clone(&router))),
+            cache,
+            layered,
             router,
             tasks: Mutex::default(),
             max_in_flight,
@@ -193,6 +204,13 @@ impl Client {
     /// Through the user's layers, if there are any.
     pub(crate) async fn carry_out(&self, command: Command) -> Result<Reply, Error> {
         let Some(stack) = &self.0.layered else {
+            if let Some(cache) = &self.0.cache {
+                match cache.begin(&self.0.router, &command)? {
+                    Some(Begun::Hit(reply)) => return Ok(reply),
+                    Some(Begun::Asked(reply)) => return reply.await,
+                    None => {}
+                }
+            }
             return self.0.router.call(&command).await;
         };
         let may_write = self.0.router.may_write(&command);
@@ -351,7 +369,26 @@ impl Client {
     /// How it stands with each node, and where replies came from.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::of(&self.0.router)
+        let cache = self.0.cache.as_deref().map(NearCache::status);
+        Status::of(&self.0.router, cache)
+    }
+
+    /// What the near cache has done, and how full it is. All zero without one.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        let stats = self.0.cache.as_deref().map(NearCache::stats).unwrap_or_default();
+        CacheStats {
+            hits: self.0.router.counters.hits(),
+            ..stats
+        }
+    }
+
+    /// Drops what the near cache has of a key. Reads that begin after this returns are answered by a node, or by
+    /// the cache with what was asked of a node after this. Writes need no call: the servers tell of them.
+    pub fn invalidate(&self, key: impl AsRef<[u8]>) {
+        if let Some(cache) = &self.0.cache {
+            cache.invalidate(key.as_ref());
+        }
     }
 }
 

@@ -34,6 +34,12 @@ pub const MAX_BLOCKING: usize = 16;
 /// How many connections a client has to each node:
 /// [`connections_per_node`](crate::ClientBuilder::connections_per_node).
 pub const CONNECTIONS_PER_NODE: usize = 1;
+/// How many bytes the replies of one key may take in the near cache; larger ones are not kept:
+/// [`CacheOptions::max_entry`](crate::CacheOptions::max_entry).
+pub const MAX_CACHE_ENTRY: usize = 1 << 20;
+/// How long an entry of the near cache is used at most:
+/// [`CacheOptions::max_ttl`](crate::CacheOptions::max_ttl).
+pub const MAX_CACHE_TTL: Duration = Duration::from_secs(3600);
 
 // What is fixed.
 
@@ -72,3 +78,13 @@ pub const HINT_AGE: Duration = Duration::from_millis(20);
 /// The least time between two samples of the primary for sessions whose token can't be read, and for bounds of
 /// staleness; shorter bounds are served by the primary.
 pub const BARRIER_PACE: Duration = Duration::from_millis(10);
+/// How far behind a feed of the near cache may be before its keys are moved to a better one.
+pub const FEED_LAG: Duration = Duration::from_millis(500);
+/// So many times as far behind as the best feed, beyond [`FEED_LAG`], a feed is not used.
+pub const FEED_LAG_OVER: u32 = 4;
+/// How often it is looked at which feed each key of the near cache belongs to.
+pub const FEED_PACE: Duration = Duration::from_millis(100);
+/// How long it takes until a server that refuses what the near cache needs is asked anew.
+pub const FEED_REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// The most keys of one `MGET` that are served by the near cache; longer ones go to a node.
+pub const MAX_CACHED_MGET: usize = 256;

@@ -11,7 +11,7 @@ use tower_service::Service;
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
-    route::{Reply, RouteService},
+    route::Reply,
 };
 
 /// What a layer given to [`ClientBuilder::layer`](crate::ClientBuilder::layer) is laid around: the command
@@ -40,11 +40,15 @@ impl Layers {
     }
 
     /// The stack, when there are layers at all. Without any, nothing is boxed.
-    pub(crate) fn around(self, route: RouteService) -> Option<CommandService> {
+    pub(crate) fn around<S>(self, stack: S) -> Option<CommandService>
+    where
+        S: Service<Command, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
         if self.0.is_empty() {
             return None;
         }
-        let innermost = BoxCloneSyncService::new(route.map_err(BoxError::from));
+        let innermost = BoxCloneSyncService::new(stack.map_err(BoxError::from));
         Some(
             self.0
                 .into_iter()

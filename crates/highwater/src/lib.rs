@@ -28,6 +28,7 @@
 //! for HTTP services.
 
 mod builder;
+mod cache;
 mod client;
 mod command;
 mod dedicated;
@@ -62,6 +63,7 @@ pub use self::observe::{METRICS, Metric, MetricKind};
 pub use self::tls::TlsOptions;
 pub use self::{
     builder::ClientBuilder,
+    cache::{CacheMode, CacheOptions, CacheStats, CacheStatus, FeedStatus},
     client::Client,
     command::{Class, Command},
     dedicated::DedicatedConnection,

@@ -16,6 +16,7 @@ pub struct SessionConnection {
     client: Client,
     session: Option<Session>,
     level: Option<Consistency>,
+    bypass_cache: bool,
 }
 
 impl SessionConnection {
@@ -24,6 +25,7 @@ impl SessionConnection {
             client,
             session,
             level: None,
+            bypass_cache: false,
         }
     }
 
@@ -43,6 +45,13 @@ impl SessionConnection {
         self
     }
 
+    /// Reads of this handle ask a node, whatever the near cache has.
+    #[must_use]
+    pub fn bypass_cache(mut self) -> Self {
+        self.bypass_cache = true;
+        self
+    }
+
     /// The session.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
@@ -52,6 +61,7 @@ impl SessionConnection {
     async fn value_of(&self, mut command: Command) -> Result<Value, Error> {
         command.session.clone_from(&self.session);
         command.level = self.level;
+        command.bypass_cache = self.bypass_cache;
         Ok(self.client.carry_out(command).await?.value)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use highwater_core::Role;
 
 use crate::{
+    cache::CacheStatus,
     error::Error,
     node::{Links, Node},
     route::{Anomalies, ReadCount, Router},
@@ -37,6 +38,8 @@ pub struct Status {
     pub staleness_samples: u64,
     /// Marks that could not be honoured.
     pub anomalies: Anomalies,
+    /// How it stands with the near cache, if there is one.
+    pub cache: Option<CacheStatus>,
 }
 
 /// How it stands with one node.
@@ -84,7 +87,7 @@ pub struct NodeStatus {
 }
 
 impl Status {
-    pub(crate) fn of(router: &Router) -> Self {
+    pub(crate) fn of(router: &Router, cache: Option<CacheStatus>) -> Self {
         let members = router.members();
         Self {
             scope: router.scope.to_string(),
@@ -100,6 +103,7 @@ impl Status {
             writes: router.counters.writes(),
             staleness_samples: router.counters.staleness_samples(),
             anomalies: router.counters.anomalies(),
+            cache,
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::{
     routing::{get, put},
 };
 use clap::Parser;
-use highwater::{Client, ClientBuilder, Consistency, SigningKey, Status, TokenCodec};
+use highwater::{CacheOptions, Client, ClientBuilder, Consistency, SigningKey, Status, TokenCodec};
 use highwater_examples::{
     api::{self, ApiError, Cart, Item, Line, Quantity, User},
     exit_code, log_to_stderr, serve,
@@ -46,6 +46,9 @@ struct Args {
     /// How long a read waits for a replica to catch up, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_wait_ms: u64,
+    /// Keep carts in this process, in so many MiB; 0 keeps none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
+    cache_mib: u64,
 }
 
 #[tokio::main]
@@ -60,6 +63,10 @@ async fn run(args: Args) -> Result<(), Error> {
         .primary(args.primary)
         .level(args.level)
         .max_wait(Duration::from_millis(args.max_wait_ms));
+    let builder = match args.cache_mib {
+        0 => builder,
+        mib => builder.cache(CacheOptions::new(mib << 20)),
+    };
     let client = args
         .replica
         .into_iter()

@@ -39,14 +39,21 @@ impl Services {
     }
 }
 
-impl Subject for Services {
-    async fn write(&self, session: usize, key: u64, version: u64) -> Outcome {
+impl Services {
+    /// A write by the session, at this one of the clients.
+    pub(crate) async fn write_at(&self, client: usize, session: usize, key: u64, version: u64) -> Outcome {
         let command = Command::new(redis::cmd("SET").arg(key).arg(version)).session(&self.sessions[session]);
-        match self.clients[session % 2].call(command).await {
+        match self.clients[client].call(command).await {
             Ok(_) => Outcome::Acknowledged,
             Err(error) if error.kind() == ErrorKind::InDoubt => Outcome::InDoubt,
             Err(_) => Outcome::Refused,
         }
+    }
+}
+
+impl Subject for Services {
+    async fn write(&self, session: usize, key: u64, version: u64) -> Outcome {
+        self.write_at(session % 2, session, key, version).await
     }
 
     async fn read(&self, session: usize, key: u64) -> ReadReply {

@@ -1,5 +1,6 @@
 //! Commands: what a caller asks, as the stack passes it on.
 
+mod caching;
 mod class;
 mod look;
 mod packed;
@@ -12,6 +13,7 @@ use redis::{Cmd, Pipeline};
 
 pub use self::class::Class;
 pub(crate) use self::{
+    caching::{Keys, Target},
     look::{Look, Verb},
     table::CommandTable,
 };
@@ -41,6 +43,8 @@ pub struct Command {
     pub(crate) unit: Unit,
     pub(crate) session: Option<Session>,
     pub(crate) level: Option<Consistency>,
+    /// The near cache is not asked, and not filled.
+    pub(crate) bypass_cache: bool,
 }
 
 /// How many commands travel together, and how.
@@ -62,6 +66,7 @@ impl Command {
             unit: Unit::Single,
             session: None,
             level: None,
+            bypass_cache: false,
         }
     }
 
@@ -80,6 +85,7 @@ impl Command {
             },
             session: None,
             level: None,
+            bypass_cache: false,
         }
     }
 
@@ -96,6 +102,13 @@ impl Command {
         self.level = Some(level);
         self
     }
+
+    /// Asks a node, whatever the near cache has. What that answers is not put into the cache either.
+    #[must_use]
+    pub fn bypass_cache(mut self) -> Self {
+        self.bypass_cache = true;
+        self
+    }
 }
 
 impl Command {
@@ -107,6 +120,7 @@ impl Command {
             unit: Unit::Single,
             session: self.session.clone(),
             level: self.level,
+            bypass_cache: self.bypass_cache,
         }
     }
 

@@ -6,6 +6,7 @@ use redis::Value;
 
 use super::{
     Class, Look, Unit,
+    caching::{self, KeyPlace, Target},
     packed::{Arguments, Commands},
 };
 use crate::error::{Error, ErrorKind};
@@ -55,6 +56,8 @@ struct Entry {
     container: bool,
     /// Not even a connection of one's own can serve it.
     never: bool,
+    /// Its replies depend on one key alone: where that is.
+    key: Option<KeyPlace>,
 }
 
 impl Default for CommandTable {
@@ -65,6 +68,13 @@ impl Default for CommandTable {
         };
         table.set(READS, Class::Read);
         table.set_fixed();
+        for (names, may_have_fields) in [(caching::PLAIN, false), (caching::WITH_FIELDS, true)] {
+            for name in names.split_whitespace() {
+                if let Some(entry) = table.entries.get_mut(name.as_bytes()) {
+                    entry.key = Some(KeyPlace::first(may_have_fields));
+                }
+            }
+        }
         table
     }
 }
@@ -117,6 +127,7 @@ impl CommandTable {
                 class: class_of(flags),
                 container: !subcommands.is_empty(),
                 never: false,
+                key: KeyPlace::of(fields),
             };
             self.entries.insert(name.to_ascii_uppercase().into(), entry);
         }
@@ -144,6 +155,7 @@ impl CommandTable {
                     class,
                     container: false,
                     never: false,
+                    key: None,
                 },
             );
             if let Some((container, _)) = name.split_once('|') {
@@ -151,6 +163,7 @@ impl CommandTable {
                     class: Class::Write,
                     container: true,
                     never: false,
+                    key: None,
                 };
                 self.entries
                     .entry(container.as_bytes().into())
@@ -236,11 +249,22 @@ impl CommandTable {
         Ok(looks)
     }
 
+    /// What a single command asks of one key, or `MGET` of several, when that may be kept in the near cache.
+    pub(crate) fn cacheable<'a>(&self, packed: &'a [u8]) -> Option<Target<'a>> {
+        let arguments = Commands::new(packed).next()?;
+        let entry = self.entry(arguments.clone());
+        if entry.class != Class::Read || entry.container {
+            return None;
+        }
+        entry.key?.target(arguments)
+    }
+
     fn entry(&self, mut arguments: Arguments<'_>) -> Entry {
         let of = |class| Entry {
             class,
             container: false,
             never: false,
+            key: None,
         };
         let mut buffer = [0; 2 * MAX_NAME + 1];
         let Some(len) = upper_case(arguments.next().unwrap_or_default(), &mut buffer) else {
@@ -302,7 +326,7 @@ fn class_of(flags: &Value) -> Class {
     }
 }
 
-fn text(value: &Value) -> Option<&[u8]> {
+pub(super) fn text(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(text) => Some(text),
         Value::SimpleString(text) => Some(text.as_bytes()),

@@ -23,11 +23,13 @@ use super::{
     stream::WriteHalf,
 };
 use crate::{
+    cache::Fill,
     error::{Error, ErrorKind},
     observe::NodeMeters,
 };
 
 const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
+const INFO_WITH_KEYSPACE: &[u8] = b"*3\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n$8\r\nkeyspace\r\n";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// A buffer that has grown beyond this is given back after use.
 const KEEP_BUFFER: usize = 256 * 1024;
@@ -108,6 +110,8 @@ pub(super) struct Call {
     pub(super) proof: ProofWanted,
     pub(super) may_write: bool,
     pub(super) write: Option<PendingWrite>,
+    /// The near cache has asked.
+    pub(super) fill: Option<Box<Fill>>,
     pub(super) reply_to: oneshot::Sender<Result<Answer, Error>>,
 }
 
@@ -128,6 +132,8 @@ pub(crate) struct Connection {
     queue: Mutex<Queue>,
     bounds: Bounds,
     pub(super) manners: Manners,
+    /// What trails flushes.
+    info: &'static [u8],
     /// What is sent for its own sake: INFO, or PING where there are no proofs.
     probe: &'static [u8],
     /// The queue's `in_flight`, for those who only want to know.
@@ -196,6 +202,7 @@ impl Connection {
             driver: AtomicWaker::new(),
             bounds,
             manners,
+            info: INFO,
             probe: if first.is_some() { INFO } else { PING },
             load: AtomicUsize::new(0),
             meters,
@@ -219,6 +226,12 @@ impl Connection {
         }
     }
 
+    /// Has its INFOs tell of the keyspace, too: whether hashes have fields that expire.
+    pub(super) fn with_keyspace(mut self) -> Self {
+        (self.info, self.probe) = (INFO_WITH_KEYSPACE, INFO_WITH_KEYSPACE);
+        self
+    }
+
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing that can panic happens under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,6 +249,12 @@ impl Connection {
     ///
     /// When the connection is closed or full. Then nothing has been sent.
     pub(crate) fn send(&self, request: &Request<'_>) -> Result<Sent, Error> {
+        self.send_for(request, None)
+    }
+
+    /// As [`send`](Self::send). With a fill, the replies are the near cache's: it gets them in wire order, and
+    /// the answer never comes.
+    pub(crate) fn send_for(&self, request: &Request<'_>, fill: Option<Box<Fill>>) -> Result<Sent, Error> {
         let (reply_to, answer) = oneshot::channel();
         let mut queue = self.queue();
         if let Some(error) = &queue.closed {
@@ -281,6 +300,7 @@ impl Connection {
             proof,
             may_write,
             write,
+            fill,
             reply_to,
         };
         queue.staged.push_back(Slot::Call(call));
@@ -297,7 +317,7 @@ impl Connection {
     /// Writes what is buffered, outside the lock, until nothing that must go now is left.
     pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
         while !queue.is_dead() && !queue.writing && queue.has_unsent() {
-            let requests = queue.seal();
+            let requests = queue.seal(self.info);
             queue.writing = true;
             let spare = std::mem::take(&mut queue.spare);
             let out = std::mem::replace(&mut queue.out, spare);
@@ -398,7 +418,7 @@ impl Connection {
     }
 
     /// Sends an INFO for its own sake.
-    pub(super) fn probe(&self) {
+    pub(crate) fn probe(&self) {
         let mut queue = self.queue();
         if queue.closed.is_some() {
             return;
@@ -444,10 +464,10 @@ impl Queue {
     }
 
     /// Ends the open flush, and says how many requests it carries.
-    fn seal(&mut self) -> usize {
+    fn seal(&mut self, info: &[u8]) -> usize {
         let (open, now) = (std::mem::take(&mut self.open), Instant::now());
         if open.trailing {
-            self.out.extend_from_slice(INFO);
+            self.out.extend_from_slice(info);
             self.staged.push_back(Slot::Trailing(now));
         }
         self.staged.push_back(Slot::EndOfFlush);

@@ -23,6 +23,7 @@ use super::{
     stream::{ReadBuffer, ReadHalf},
 };
 use crate::{
+    cache::FeedWriter,
     defaults::PROBE_PACE,
     error::{Error, ErrorKind},
 };
@@ -36,6 +37,8 @@ pub(super) enum Use {
     Shared,
     /// One caller's: nothing is sent on it but what the caller sends, and the proofs for that.
     Exclusive,
+    /// The near cache's, which is handed all that comes, in wire order.
+    Feed,
 }
 
 /// Drives one connection until it ends.
@@ -44,6 +47,8 @@ pub(super) struct Driver {
     usage: Use,
     connection: Arc<Connection>,
     identity: Identity,
+    /// What applies replies and pushes to the near cache.
+    feed: Option<Box<FeedWriter>>,
     socket: ReadHalf,
     buffer: ReadBuffer,
     parser: Parser,
@@ -101,6 +106,7 @@ impl Driver {
             witness: Witness::new(first, connection.manners.tracking),
             connection,
             identity,
+            feed: None,
             socket,
             buffer,
             parser: Parser::default(),
@@ -118,6 +124,12 @@ impl Driver {
             ended: None,
             down_since: None,
         }
+    }
+
+    /// Has all that comes applied to the near cache.
+    pub(super) fn with_feed(mut self, feed: FeedWriter) -> Self {
+        self.feed = Some(Box::new(feed));
+        self
     }
 
     /// Drives the connection to its end, and says why it ended. What is in flight is concluded when the
@@ -225,7 +237,8 @@ impl Driver {
             if self.usage == Use::Exclusive {
                 self.watch_node(now)?;
             } else {
-                let due = self.node.lost.any_due(now, self.node.settings.doubt_grace);
+                let due =
+                    self.usage == Use::Shared && self.node.lost.any_due(now, self.node.settings.doubt_grace);
                 let stale = self.node.settings.proofs && self.node.sample_age(now) >= idle_probe;
                 // Others can have asked on other connections; this one is to be seen to live, too.
                 let silent = now.duration_since(self.silent_since) >= idle_probe;
@@ -294,6 +307,9 @@ impl Driver {
                     None => return Ok(()),
                     Some(Some(text)) => {
                         let progress = self.sample(text)?;
+                        if let Some(feed) = &mut self.feed {
+                            feed.read_info(text);
+                        }
                         self.info(Some(progress))?;
                         continue;
                     }
@@ -327,6 +343,9 @@ impl Driver {
     }
 
     fn push(&mut self, kind: &PushKind, data: &[Value]) {
+        if let Some(feed) = &mut self.feed {
+            feed.pushed(kind, data);
+        }
         if *kind == PushKind::Invalidate && matches!(data.first(), Some(Value::Nil) | None) {
             self.witness.null_push();
         }
@@ -372,6 +391,9 @@ impl Driver {
             Some(Slot::Call(_) | Slot::EndOfFlush) | None => {
                 return Err(Error::new(ErrorKind::Protocol, "a reply that nobody asked for"));
             }
+        }
+        if let (Some(feed), Some(sent)) = (&mut self.feed, sent) {
+            feed.sampled(progress, sent);
         }
         if let Some(progress) = progress {
             self.observed(progress, sent);
@@ -431,6 +453,9 @@ impl Driver {
             value
         } else {
             self.collected.push(value);
+            if let (Some(feed), Some(_)) = (&mut self.feed, &call.fill) {
+                feed.opened();
+            }
             if self.collected.len() < call.replies {
                 return Ok(());
             }
@@ -473,10 +498,16 @@ impl Driver {
 
     /// The call in front has all of its replies.
     fn answered(&mut self, value: Value) {
-        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+        let Some(Slot::Call(mut call)) = self.expected.pop_front() else {
             return;
         };
         self.batch.calls += 1;
+        if let Some(fill) = call.fill.take() {
+            if let (Some(feed), Value::Array(replies)) = (&mut self.feed, value) {
+                feed.filled(*fill, replies);
+            }
+            return;
+        }
         match call.proof {
             ProofWanted::Nothing => answer(call, value, Proof::None),
             ProofWanted::Leading => {
@@ -557,7 +588,7 @@ impl Driver {
             Use::Shared => self.node.waiters.wake_all(),
             // The shared connection is up, and will not connect anew for their sake.
             Use::Exclusive if orphans => self.node.orphans.notify_one(),
-            Use::Exclusive => {}
+            Use::Exclusive | Use::Feed => {}
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Opened {
     pub(super) table: Option<Value>,
     /// What is refused, and what that means.
     pub(super) warnings: Vec<String>,
+    /// Fields of hashes can have a time to live here; asked for the near cache only.
+    pub(super) field_ttls: bool,
 }
 
 /// How a connection is spoken on.
@@ -71,6 +73,8 @@ pub(super) struct Questions {
     pub(super) table: bool,
     /// What the server refuses is to be found out.
     pub(super) rights: bool,
+    /// Reads are to have their keys tracked, for the near cache.
+    pub(super) feed: bool,
 }
 
 /// Opens and introduces a connection.
@@ -101,8 +105,13 @@ pub(super) async fn open(
         client,
     };
     let (mut fates, mut progress, mut tracking) = (Vec::new(), None, false);
+    let mut field_ttls = false;
+    if questions.feed {
+        field_ttls = talk.follow(resp3).await?;
+        tracking = true;
+    }
     if settings.proofs {
-        tracking = resp3 && talk.track().await?;
+        tracking = tracking || (resp3 && talk.track().await?);
         let server = talk.ask(cmd("INFO").arg("server")).await?;
         identity.process = info_field(&server, "run_id");
         mode = mode
@@ -144,6 +153,7 @@ pub(super) async fn open(
         manners: Manners { resp3, tracking },
         table,
         warnings: talk.warnings,
+        field_ttls,
     })
 }
 
@@ -239,6 +249,42 @@ impl Talk<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Turns tracking on for the near cache: the keys of all reads are tracked. Says whether fields of hashes can
+    /// have a time to live, which no invalidation tells of.
+    async fn follow(&mut self, resp3: bool) -> Result<bool, Error> {
+        let address = self.address;
+        let off = |why: String| {
+            let message = format!("{address} can't feed the near cache: {why}");
+            Error::new(ErrorKind::Config, message)
+        };
+        if !resp3 {
+            return Err(off("invalidations need RESP3".to_owned()));
+        }
+        let tracking = self.ask(cmd("CLIENT").arg("TRACKING").arg("ON")).await?;
+        if let Err(refusal) = accepted(tracking) {
+            if is_passing(&refusal) {
+                return Err(refused(address, "CLIENT TRACKING", &refusal));
+            }
+            return Err(off(format!(
+                "CLIENT TRACKING is refused ({refusal}); allow +client|tracking"
+            )));
+        }
+        // A key that the user may not touch is refused by another word.
+        let ttl = self.ask(cmd("PTTL").arg("highwater")).await?;
+        if let Err(refusal) = accepted(ttl)
+            && refusal
+                .details()
+                .is_some_and(|details| details.contains("permissions to run"))
+        {
+            return Err(off(format!("PTTL is refused ({refusal}); allow +pttl")));
+        }
+        let known = self.ask(cmd("COMMAND").arg("INFO").arg("HPEXPIRE")).await?;
+        Ok(match accepted(known) {
+            Ok(Value::Array(known)) => known.iter().any(|command| !matches!(command, Value::Nil)),
+            _ => true,
+        })
     }
 
     /// Where the node is.

@@ -4,6 +4,7 @@ mod address;
 mod connection;
 mod driver;
 mod enclosed;
+mod feed;
 mod handshake;
 mod line;
 mod lost;
@@ -285,6 +286,7 @@ impl Node {
             lost: self.lost.connections(),
             table: self.expected_role == Role::Primary && self.knowledge.table.get().is_none(),
             rights: true,
+            feed: false,
         };
         let asked_for_table = questions.table;
         // Whatever the first sample says was so later than now.
@@ -385,7 +387,7 @@ impl Node {
         *self.closing.borrow()
     }
 
-    async fn until_closed(&self) {
+    pub(crate) async fn until_closed(&self) {
         // The sender lives in this node, so waiting can't fail.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }

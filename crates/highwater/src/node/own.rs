@@ -94,6 +94,7 @@ impl Node {
             lost,
             table: false,
             rights: false,
+            feed: false,
         }
     }
 

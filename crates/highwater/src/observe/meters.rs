@@ -166,6 +166,58 @@ impl NodeMeters {
     }
 }
 
+/// What is recorded of the near cache. Hits are reads of the route `cache`.
+#[derive(Debug)]
+pub(crate) struct CacheMeters {
+    misses: Counter,
+    not_covered: Counter,
+    fills: Counter,
+    lost_races: Counter,
+    probes: Counter,
+    invalidations: Counter,
+    flushes: Counter,
+    weight: Gauge,
+}
+
+macro_rules! counted {
+    ($($name:ident),*) => {
+        $(pub(crate) fn $name(&self, count: u64) {
+            self.$name.increment(count);
+        })*
+    };
+}
+
+impl CacheMeters {
+    pub(crate) fn new(scope: &Scope) -> Self {
+        let of = |name: &'static str| counter!(name, names::SCOPE => scope.to_string());
+        Self {
+            misses: of(names::CACHE_MISSES),
+            not_covered: of(names::CACHE_NOT_COVERED),
+            fills: of(names::CACHE_FILLS),
+            lost_races: of(names::CACHE_LOST_RACES),
+            probes: of(names::CACHE_PROBES),
+            invalidations: of(names::CACHE_INVALIDATIONS),
+            flushes: of(names::CACHE_FLUSHES),
+            weight: gauge!(names::CACHE_WEIGHT, names::SCOPE => scope.to_string()),
+        }
+    }
+
+    counted!(
+        misses,
+        not_covered,
+        fills,
+        lost_races,
+        probes,
+        invalidations,
+        flushes
+    );
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is for people")]
+    pub(crate) fn weighs(&self, weight: u64) {
+        self.weight.set(weight as f64);
+    }
+}
+
 /// Tells the recorder what the metrics mean.
 fn describe() {
     for metric in super::METRICS {

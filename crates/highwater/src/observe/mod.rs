@@ -16,6 +16,6 @@ mod throttle;
 #[cfg(feature = "metrics")]
 pub use self::names::{METRICS, Metric, MetricKind};
 pub(crate) use self::{
-    meters::{Meters, NodeMeters},
+    meters::{CacheMeters, Meters, NodeMeters},
     throttle::Throttle,
 };

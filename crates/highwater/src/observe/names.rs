@@ -100,4 +100,20 @@ metrics! {
         "About how long a replica is behind.";
     FLUSH_REQUESTS = "highwater_flush_requests", Histogram, "requests", [SCOPE, NODE],
         "Requests that one write to the socket carries: they share one proof.";
+    CACHE_MISSES = "highwater_cache_misses_total", Counter, "reads", [SCOPE],
+        "Reads that the near cache could have answered, had it had them.";
+    CACHE_NOT_COVERED = "highwater_cache_not_covered_total", Counter, "reads", [SCOPE],
+        "Reads that found an entry which was not proven fresh enough in time, and went on to a node.";
+    CACHE_FILLS = "highwater_cache_fills_total", Counter, "replies", [SCOPE],
+        "Replies that were put into the near cache.";
+    CACHE_LOST_RACES = "highwater_cache_lost_races_total", Counter, "replies", [SCOPE],
+        "Replies that were given out and not kept: their key was written meanwhile.";
+    CACHE_PROBES = "highwater_cache_probes_total", Counter, "probes", [SCOPE],
+        "`INFO`s that were asked on a feed so that its entries could be used.";
+    CACHE_INVALIDATIONS = "highwater_cache_invalidations_total", Counter, "keys", [SCOPE],
+        "Keys that servers told to be no longer valid.";
+    CACHE_FLUSHES = "highwater_cache_flushes_total", Counter, "flushes", [SCOPE],
+        "Times that a feed's entries were given up, all of them: its data were replaced, or it was lost.";
+    CACHE_WEIGHT = "highwater_cache_weight_bytes", Gauge, "bytes", [SCOPE],
+        "What the near cache holds: keys, commands, replies, and about what keeping them costs.";
 }

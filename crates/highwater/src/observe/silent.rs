@@ -44,3 +44,21 @@ impl NodeMeters {
     pub(crate) fn flushed(&self, _: usize) {}
     pub(crate) fn settled(&self, _: usize) {}
 }
+
+/// What would be recorded of the near cache.
+#[derive(Debug)]
+pub(crate) struct CacheMeters;
+
+impl CacheMeters {
+    pub(crate) fn new(_: &Scope) -> Self {
+        Self
+    }
+    pub(crate) fn misses(&self, _: u64) {}
+    pub(crate) fn not_covered(&self, _: u64) {}
+    pub(crate) fn fills(&self, _: u64) {}
+    pub(crate) fn lost_races(&self, _: u64) {}
+    pub(crate) fn probes(&self, _: u64) {}
+    pub(crate) fn invalidations(&self, _: u64) {}
+    pub(crate) fn flushes(&self, _: u64) {}
+    pub(crate) fn weighs(&self, _: u64) {}
+}

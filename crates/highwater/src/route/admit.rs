@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// A read on its way.
-pub(super) struct Read<'a> {
+pub(crate) struct Read<'a> {
     pub(super) command: &'a Command,
-    pub(super) session: Option<&'a Session>,
+    pub(crate) session: Option<&'a Session>,
     pub(super) level: Consistency,
     /// What the session depends on.
     pub(super) requirement: Requirement,
@@ -211,7 +211,7 @@ impl Read<'_> {
 
     /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
     /// session or client that is.
-    fn is_remembered(&self, client: Consistency) -> bool {
+    pub(super) fn is_remembered(&self, client: Consistency) -> bool {
         let usual = self.session.and_then(Session::level).unwrap_or(client);
         [self.level, usual].contains(&Consistency::Monotonic)
     }

@@ -86,7 +86,7 @@ impl Router {
         Choice::Wait(Arc::clone(node), point, deadline)
     }
 
-    fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {
+    pub(super) fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {
         let timeline = self.knowledge.timeline();
         // What the primary has not been seen at was written elsewhere, just now for all we know.
         let reached = match (timeline.latest(), point.offset.position()) {

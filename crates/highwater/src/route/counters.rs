@@ -52,7 +52,7 @@ pub struct Anomalies {
 
 /// One request in flight, until it is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight<'a>(&'a Meters);
+pub(crate) struct InFlight<'a>(&'a Meters);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -173,6 +173,17 @@ impl Counters {
             }
         }
         counts
+    }
+
+    /// Reads that the near cache answered.
+    pub(crate) fn hits(&self) -> u64 {
+        let of = Route::ALL
+            .iter()
+            .zip(&self.reads)
+            .find(|(route, _)| **route == Route::Cache);
+        of.map_or(0, |(_, reasons)| {
+            reasons.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        })
     }
 
     pub(crate) fn writes(&self) -> u64 {

@@ -3,6 +3,7 @@
 
 mod admit;
 mod barrier;
+mod cached;
 mod choose;
 mod counters;
 mod own;
@@ -29,10 +30,11 @@ use tokio::{
 use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
-use self::{admit::Read, barrier::Barrier, choose::Choice};
 pub(crate) use self::{
-    counters::Counters, own::Own, pool::BlockingPool, service::RouteService, unmet::Unmet,
+    admit::Read, cached::Outlook, counters::Counters, own::Own, pool::BlockingPool, service::RouteService,
+    unmet::Unmet,
 };
+use self::{barrier::Barrier, choose::Choice};
 use crate::{
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
@@ -605,13 +607,15 @@ fn record(span: &Span, outcome: &Result<Reply, Error>) {
         return;
     }
     match outcome {
-        Ok(reply) => {
-            span.record("route", reply.route.as_str());
-            span.record("reason", reply.reason.as_str());
-        }
+        Ok(reply) => record_reply(span, reply),
         // The kind alone: a server's error can repeat what it was sent.
         Err(error) => drop(span.record("error", tracing::field::debug(error.kind()))),
     }
+}
+
+fn record_reply(span: &Span, reply: &Reply) {
+    span.record("route", reply.route.as_str());
+    span.record("reason", reply.reason.as_str());
 }
 
 pub(crate) fn closed() -> Error {

@@ -21,6 +21,10 @@ impl RouteService {
     pub(crate) fn new(router: Arc<Router>) -> Self {
         Self(router)
     }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.0
+    }
 }
 
 impl Service<Command> for RouteService {

@@ -64,6 +64,11 @@ impl Steward {
         self.contested.load(Ordering::Relaxed)
     }
 
+    /// A task that goes along with the steward, and is ended with it.
+    pub(crate) fn accompanied_by(&self, task: JoinHandle<()>) {
+        lock(&self.own).push(task);
+    }
+
     pub(crate) fn keep(&self, tasks: impl IntoIterator<Item = JoinHandle<()>>) {
         let mut known = lock(&self.tasks);
         known.kept.retain(|task| !task.is_finished());

@@ -1,4 +1,4 @@
-//! What highwater is for, seen from outside: one shop, three ways to read its carts.
+//! What highwater is for, seen from outside: one shop, four ways to read its carts.
 //!
 //! Starts a primary and two replicas whose replication is held back, then for each strategy in turn a
 //! real service process, and drives the same sessions through its HTTP API. Counts how often a user
@@ -32,7 +32,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const REPLICAS: usize = 2;
 const IN_SYNC: Duration = Duration::from_secs(30);
 
-/// Compare three ways to read from a primary with replicas that lag
+/// Compare four ways to read from a primary with replicas that lag
 #[derive(Debug, Parser)]
 struct Args {
     /// How long to run each strategy, in seconds

@@ -54,10 +54,19 @@ impl Outcome {
     }
 
     /// Reads that did not burden the primary, in percent.
-    #[expect(clippy::cast_precision_loss, reason = "a percentage to print")]
     pub(crate) fn off_primary(&self) -> f64 {
-        let off = self.cache_reads + self.replica_reads;
-        100.0 * off as f64 / (off + self.primary_reads).max(1) as f64
+        self.percent(self.cache_reads + self.replica_reads)
+    }
+
+    /// Reads that the near cache answered, in percent.
+    pub(crate) fn cached(&self) -> f64 {
+        self.percent(self.cache_reads)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a percentage to print")]
+    fn percent(&self, of: u64) -> f64 {
+        let all = self.cache_reads + self.replica_reads + self.primary_reads;
+        100.0 * of as f64 / all.max(1) as f64
     }
 }
 

@@ -70,13 +70,13 @@ pub(crate) fn table(parameters: &Parameters, strategies: &[Outcome]) -> io::Resu
     )?;
     writeln!(
         out,
-        "{:<14} {:>9} {:>9} {:>9} {:>12} {:>14} {:>12}",
-        "strategy", "reads/s", "p50", "p99", "stale reads", "at-risk reads", "off primary"
+        "{:<15} {:>9} {:>9} {:>9} {:>12} {:>14} {:>12} {:>11}",
+        "strategy", "reads/s", "p50", "p99", "stale reads", "at-risk reads", "off primary", "from cache"
     )?;
     for outcome in strategies {
         writeln!(
             out,
-            "{:<14} {:>9.0} {:>6} µs {:>6} µs {:>12} {:>14} {:>10.1} %",
+            "{:<15} {:>9.0} {:>6} µs {:>6} µs {:>12} {:>14} {:>10.1} % {:>9.1} %",
             outcome.name,
             outcome.reads_per_second,
             outcome.read_p50_us,
@@ -84,6 +84,7 @@ pub(crate) fn table(parameters: &Parameters, strategies: &[Outcome]) -> io::Resu
             outcome.stale_reads,
             outcome.at_risk_reads,
             outcome.off_primary(),
+            outcome.cached(),
         )?;
     }
     writeln!(out)?;
@@ -120,6 +121,16 @@ fn conclusion(strategies: &[Outcome]) -> Vec<String> {
                 "{at_risk_reads} of its {reads} reads began while a replica had not applied the user's change yet."
             ),
         });
+    }
+    if let Some(outcome) = of(Strategy::HighwaterCache) {
+        let how_often = match outcome.stale_reads {
+            0 => "Nor did it".to_owned(),
+            count => format!("It did so {}", times(count)),
+        };
+        lines.push(format!(
+            "{how_often} with the near cache, which answered {:.0} % of its reads.",
+            outcome.cached(),
+        ));
     }
     lines
 }

@@ -21,23 +21,33 @@ pub(crate) enum Strategy {
     PrimaryOnly,
     ReplicaFirst,
     Highwater,
+    HighwaterCache,
 }
 
+/// Room for all carts of the demo, many times over.
+const CACHE_MIB: &str = "64";
+
 impl Strategy {
-    pub(crate) const ALL: [Self; 3] = [Self::PrimaryOnly, Self::ReplicaFirst, Self::Highwater];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::PrimaryOnly,
+        Self::ReplicaFirst,
+        Self::Highwater,
+        Self::HighwaterCache,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PrimaryOnly => "primary-only",
             Self::ReplicaFirst => "replica-first",
             Self::Highwater => "highwater",
+            Self::HighwaterCache => "highwater+cache",
         }
     }
 
     fn program(self) -> &'static str {
         match self {
             Self::PrimaryOnly | Self::ReplicaFirst => "plain-cart",
-            Self::Highwater => "axum-cart",
+            Self::Highwater | Self::HighwaterCache => "axum-cart",
         }
     }
 }
@@ -68,11 +78,14 @@ impl Service {
         }
         // Signed tokens cost what they cost; the key is a file only until the service has read it.
         let mut key = tempfile::NamedTempFile::new()?;
-        if strategy == Strategy::Highwater {
+        if program == "axum-cart" {
             let mut secret = [0; 32];
             getrandom::fill(&mut secret)?;
             std::io::Write::write_all(&mut key, &secret)?;
             command.arg("--token-key-file").arg(key.path());
+            if strategy == Strategy::HighwaterCache {
+                command.args(["--cache-mib", CACHE_MIB]);
+            }
         } else {
             command.args(["--strategy", strategy.name()]);
         }

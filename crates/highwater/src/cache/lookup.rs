@@ -1,0 +1,61 @@
+//! Looking for a reply: the feed's view first, and only then the entry.
+
+use std::{sync::Arc, time::Instant};
+
+use highwater_core::Progress;
+
+use super::{
+    feed::{Feed, View},
+    store::{Entry, Store},
+};
+
+/// What the cache has.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A reply that is proven to show enough.
+    Hit(Arc<Entry>),
+    /// One that is not proven to, yet.
+    Uncovered,
+    Nothing,
+}
+
+/// Looks for the reply to a command.
+///
+/// The order is what a hit's proof rests on. Whatever the view's progress covers had been applied to the store when
+/// the view was published, so an entry that is found after that shows it. The other way round, the entry could have
+/// been found just before an invalidation of it was applied, and the view just after.
+///
+/// The generation is the view's as well, never a newer one: data that have been replaced since may be older than what
+/// the view's progress covers.
+pub(crate) fn look(
+    store: &Store,
+    feed: &Feed,
+    key: &[u8],
+    command: &[u8],
+    covers: impl FnOnce(Option<&Progress>) -> bool,
+) -> Found {
+    look_with(store, feed, key, command, covers, || {})
+}
+
+/// As [`look`]; `between` the two loads, tests let the feed move on.
+pub(super) fn look_with(
+    store: &Store,
+    feed: &Feed,
+    key: &[u8],
+    command: &[u8],
+    covers: impl FnOnce(Option<&Progress>) -> bool,
+    between: impl FnOnce(),
+) -> Found {
+    let View { generation, progress } = feed.view();
+    between();
+    match store.get(key, command, generation) {
+        Some(entry) if Instant::now() < entry.expires => {
+            if covers(progress.as_ref()) {
+                Found::Hit(entry)
+            } else {
+                Found::Uncovered
+            }
+        }
+        _ => Found::Nothing,
+    }
+}

@@ -1,0 +1,236 @@
+//! What is kept: replies by Redis key, within a bound on their weight in bytes. The only file that
+//! names the cache library.
+//!
+//! A client has one database, so the key stands for (database, key). All replies that concern one
+//! key are one entry here, and go together. They are of one generation: whoever looks says which
+//! generation is valid, so that nothing rests on how the library compares times.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use foldhash::fast::RandomState;
+use highwater_core::{History, Progress};
+use redis::Value;
+
+/// What the library itself needs for an entry, about: its node, its place in the lists and the table.
+const KEY_OVERHEAD: usize = 256;
+/// What one reply needs besides its bytes.
+const REPLY_OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 32;
+/// How many replies are kept for one key; the oldest goes first.
+const MAX_REPLIES: usize = 16;
+
+/// A reply that is kept.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The command as it is encoded: every argument with its length.
+    pub(crate) command: Box<[u8]>,
+    pub(crate) value: Value,
+    /// It shows nothing above this: for monotonic reads.
+    pub(crate) upper: (History, u64),
+    /// What it was proven to show when it was read. Where there are no invalidations, nothing else is.
+    pub(crate) lower: Option<Progress>,
+    pub(crate) expires: Instant,
+}
+
+/// The replies that concern one key.
+#[derive(Debug)]
+struct Replies {
+    generation: u64,
+    weight: usize,
+    list: Vec<Arc<Entry>>,
+}
+
+type Key = Box<[u8]>;
+
+/// The replies that are kept, by key.
+#[derive(Debug)]
+pub(crate) struct Store {
+    kept: moka::sync::Cache<Key, Arc<Replies>, RandomState>,
+    max_entry: usize,
+    oversized: AtomicU64,
+}
+
+impl Store {
+    /// At most `max_bytes` in all, and `max_entry` for the replies of one key.
+    pub(crate) fn new(max_bytes: u64, max_entry: usize) -> Self {
+        Self {
+            kept: moka::sync::Cache::builder()
+                .max_capacity(max_bytes)
+                .weigher(|key: &Key, replies: &Arc<Replies>| small(key.len() + KEY_OVERHEAD + replies.weight))
+                .build_with_hasher(RandomState::default()),
+            max_entry,
+            oversized: AtomicU64::new(0),
+        }
+    }
+
+    /// The reply to a command of this generation, whether or not it has expired.
+    pub(crate) fn get(&self, key: &[u8], command: &[u8], generation: u64) -> Option<Arc<Entry>> {
+        let replies = self.kept.get(key)?;
+        if replies.generation != generation {
+            return None;
+        }
+        replies
+            .list
+            .iter()
+            .find(|entry| *entry.command == *command)
+            .cloned()
+    }
+
+    /// Keeps a reply, with those of the same key and generation that are there. One that is too large is not
+    /// kept, nor is the one that it would have replaced.
+    pub(crate) fn insert(&self, key: &[u8], generation: u64, entry: Entry) {
+        let mut list: Vec<_> = match self.kept.get(key) {
+            // Those of another generation are another feed's: whether they are still valid is not ours to say.
+            Some(replies) if replies.generation == generation => replies
+                .list
+                .iter()
+                .filter(|other| other.command != entry.command)
+                .cloned()
+                .collect(),
+            _ => Vec::new(),
+        };
+        let own = weight_of(&entry);
+        if own > self.max_entry {
+            self.oversized.fetch_add(1, Ordering::Relaxed);
+            self.invalidate(key);
+            return;
+        }
+        let mut weight = own + list.iter().map(|other| weight_of(other)).sum::<usize>();
+        while !list.is_empty() && (weight > self.max_entry || list.len() >= MAX_REPLIES) {
+            weight -= weight_of(&list.remove(0));
+        }
+        list.push(Arc::new(entry));
+        let replies = Replies {
+            generation,
+            weight,
+            list,
+        };
+        self.kept.insert(key.into(), Arc::new(replies));
+    }
+
+    /// Drops all replies that concern a key. Who looks afterwards does not find them.
+    pub(crate) fn invalidate(&self, key: &[u8]) {
+        self.kept.invalidate(key);
+    }
+
+    /// Gives back the room of what is no longer valid. Only for the sake of the room: validity goes by
+    /// generations.
+    pub(crate) fn clear(&self) {
+        self.kept.invalidate_all();
+    }
+
+    /// How many keys are kept, and what they weigh in bytes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        self.kept.run_pending_tasks();
+        (self.kept.entry_count(), self.kept.weighted_size())
+    }
+
+    /// How many replies were too large to be kept.
+    pub(crate) fn oversized(&self) -> u64 {
+        self.oversized.load(Ordering::Relaxed)
+    }
+}
+
+fn small(weight: usize) -> u32 {
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+fn weight_of(entry: &Entry) -> usize {
+    REPLY_OVERHEAD + entry.command.len() + heap_of(&entry.value)
+}
+
+/// The bytes that a value holds besides its own place.
+fn heap_of(value: &Value) -> usize {
+    let all = |items: &[Value]| std::mem::size_of_val(items) + items.iter().map(heap_of).sum::<usize>();
+    match value {
+        Value::BulkString(bytes) => bytes.capacity(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.capacity(),
+        Value::Array(items) | Value::Set(items) => all(items),
+        Value::Map(pairs) => pairs
+            .iter()
+            .map(|(key, value)| 2 * size_of::<Value>() + heap_of(key) + heap_of(value))
+            .sum(),
+        Value::Push { data, .. } => all(data),
+        Value::Attribute { data, .. } => heap_of(data),
+        _ => size_of::<Value>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn entry(command: &str, value: &str) -> Entry {
+        Entry {
+            command: command.as_bytes().into(),
+            value: Value::BulkString(value.into()),
+            upper: (History::from_bytes([1; 20]), 1),
+            lower: None,
+            expires: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn replies_of_one_key_go_together() {
+        let store = Store::new(1 << 20, 1 << 16);
+        store.insert(b"k", 7, entry("HGET k a", "1"));
+        store.insert(b"k", 7, entry("HGET k b", "2"));
+        assert!(store.get(b"k", b"HGET k a", 7).is_some());
+        assert!(store.get(b"k", b"HGET k b", 7).is_some());
+        assert!(store.get(b"k", b"HGET k b", 8).is_none());
+        store.invalidate(b"k");
+        assert!(store.get(b"k", b"HGET k a", 7).is_none());
+        assert!(store.get(b"k", b"HGET k b", 7).is_none());
+    }
+
+    #[test]
+    fn another_generation_takes_nothing_over() {
+        let store = Store::new(1 << 20, 1 << 16);
+        store.insert(b"k", 7, entry("HGET k a", "1"));
+        store.insert(b"k", 8, entry("HGET k b", "2"));
+        for generation in [7, 8] {
+            assert!(store.get(b"k", b"HGET k a", generation).is_none());
+        }
+        assert!(store.get(b"k", b"HGET k b", 8).is_some());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept_and_replies_of_a_key_are_bounded() {
+        let store = Store::new(1 << 20, 4096);
+        store.insert(b"k", 1, entry("GET k", "small"));
+        store.insert(b"k", 1, entry("GET k", &"x".repeat(5000)));
+        assert!(store.get(b"k", b"GET k", 1).is_none());
+        assert_eq!(store.oversized(), 1);
+        for place in 0..100 {
+            store.insert(b"k", 1, entry(&format!("GETRANGE k 0 {place}"), "v"));
+            store.insert(
+                b"l",
+                1,
+                entry(&format!("GETRANGE l 0 {place}"), &"v".repeat(1000)),
+            );
+        }
+        assert!(store.get(b"k", b"GETRANGE k 0 99", 1).is_some());
+        assert!(store.get(b"k", b"GETRANGE k 0 10", 1).is_none());
+        assert!(store.get(b"l", b"GETRANGE l 0 99", 1).is_some());
+        assert!(store.get(b"l", b"GETRANGE l 0 90", 1).is_none());
+        assert!(store.kept.get(&b"l"[..]).unwrap().weight <= 4096);
+    }
+
+    #[test]
+    fn the_weight_stays_within_its_bound() {
+        let store = Store::new(1 << 20, 1 << 16);
+        for key in 0..20_000 {
+            let key = format!("key:{key}");
+            store.insert(key.as_bytes(), 1, entry("GET", &"v".repeat(500)));
+        }
+        let (keys, weight) = store.size();
+        assert!(weight <= 1 << 20, "{weight}");
+        assert!(keys > 500, "{keys}");
+    }
+}

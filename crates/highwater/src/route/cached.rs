@@ -1,0 +1,144 @@
+//! The route stage's part in reads that the near cache may answer: what such a read must cover, whether a
+//! progress does, and how the reply is accounted for.
+
+use std::{sync::Arc, time::Instant};
+
+use highwater_core::{Consistency, Coverage, History, Mark, Offset, Point, Progress, Reason, Role, Route};
+use redis::Value;
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    LEAST_BOUND, Reply, Router, admit::Read, choose::Choice, closed, counters::InFlight, record_reply,
+};
+use crate::{
+    command::Command,
+    error::Error,
+    node::{Connection, Node},
+};
+
+/// When a node is likely to cover a read.
+pub(crate) enum Outlook {
+    /// By now; only its last word may be old. Not to be waited for beyond the time.
+    Now(Instant),
+    /// Before the time.
+    Soon(Point, Instant),
+    /// Not in time.
+    Late,
+}
+
+impl Router {
+    /// A read as the cache may answer it; `None` for one that must go to a node: at the primary's level, in doubt,
+    /// or with a bound on staleness of which it is not known what it asks for.
+    pub(crate) fn read_for_cache<'a>(&self, command: &'a Command) -> Option<Read<'a>> {
+        let mut read = self.snapshot(command);
+        if !self.proofs || read.requirement.in_doubt() {
+            return None;
+        }
+        match read.level {
+            Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual => {}
+            Consistency::BoundedStaleness(bound) if bound >= LEAST_BOUND => {
+                let point = self
+                    .knowledge
+                    .moments()
+                    .since(Instant::now().checked_sub(bound))?;
+                read.at_replicas = Some(read.requirement.clone().and(point));
+            }
+            // The primary's level, and any that is not known here.
+            _ => return None,
+        }
+        Some(read)
+    }
+
+    /// True when what shows at least `lower` may answer the read.
+    pub(crate) fn covered(&self, read: &Read<'_>, lower: Option<&Progress>) -> bool {
+        let requirement = read.at_replicas();
+        requirement.is_empty()
+            || !self.check_proofs
+            || lower.is_some_and(|lower| self.coverage(requirement, lower) == Coverage::Covered)
+    }
+
+    /// When a node is likely to cover the read, by hints.
+    pub(crate) fn outlook(&self, node: &Node, read: &Read<'_>) -> Outlook {
+        let requirement = read.at_replicas();
+        let now = Instant::now();
+        let deadline = now + self.max_wait;
+        let Some(sample) = node.hint().filter(|_| !node.is_suspended()) else {
+            return Outlook::Late;
+        };
+        if self.coverage(requirement, &sample.progress) == Coverage::Covered {
+            return Outlook::Now(deadline);
+        }
+        let ([point], Role::Replica) = (requirement.points(), sample.progress.role) else {
+            return Outlook::Late;
+        };
+        // What is of another history than the node's, and not in its past, waiting does not bring.
+        if point.history != sample.progress.history {
+            return Outlook::Late;
+        }
+        let ready = self.ready_at(node, &sample, *point, now);
+        if ready <= now {
+            Outlook::Now(deadline)
+        } else if ready <= deadline {
+            Outlook::Soon(*point, deadline)
+        } else {
+            node.refresh_hint(crate::defaults::HINT_AGE);
+            Outlook::Late
+        }
+    }
+
+    /// A replica that is likely to cover the read by now, if there is one.
+    pub(crate) fn replica_for(&self, read: &Read<'_>) -> Option<(Arc<Node>, Arc<Connection>)> {
+        match self.choose(read.at_replicas(), None, &mut None) {
+            Choice::Ask(node, connection) => Some((node, connection)),
+            Choice::Wait(..) | Choice::Primary(_) => None,
+        }
+    }
+
+    /// Accounts for a read that was answered without the route stage.
+    ///
+    /// `upper` is where the newest data are from that the reply can show.
+    pub(crate) fn answered(
+        &self,
+        read: &Read<'_>,
+        route: Route,
+        waited: bool,
+        value: Value,
+        upper: impl IntoIterator<Item = (History, u64)>,
+    ) -> Reply {
+        let reason = if read.level == Consistency::Eventual {
+            Reason::Level
+        } else if read.at_replicas().is_empty() {
+            Reason::NoRequirement
+        } else if waited {
+            Reason::Waited
+        } else {
+            Reason::Covered
+        };
+        if let Some(session) = read.session {
+            if read.is_remembered(self.level) {
+                for (history, offset) in upper {
+                    session.add_read(&Mark {
+                        scope: self.scope.clone(),
+                        history,
+                        offset: Offset::at(offset),
+                    });
+                }
+            }
+            session.record_route(route);
+        }
+        self.counters.count_read(route, reason);
+        let reply = Reply { value, route, reason };
+        let span = self.span(false);
+        if !span.is_disabled() {
+            record_reply(&span, &reply);
+        }
+        reply
+    }
+
+    /// A place among what is in flight: callers queue for it.
+    pub(crate) async fn place_in_line(&self) -> Result<(InFlight<'_>, SemaphorePermit<'_>), Error> {
+        let in_flight = self.counters.count_in_flight();
+        let permit = self.permits.acquire().await.map_err(|_| closed())?;
+        Ok((in_flight, permit))
+    }
+}
