@@ -17,6 +17,11 @@ use crate::{
     verdict::{AtRisk, Broken, Counts, Recovery, Times},
 };
 
+/// From so many reads at risk on, the share of those that replicas answered is judged.
+const ENOUGH: u64 = 10_000;
+/// In percent. What replicas answer on a machine that is not overloaded is several times that.
+const LEAST_SHARE: f64 = 20.0;
+
 /// Everything that a run came to.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -125,7 +130,7 @@ impl Report {
 
     /// # Errors
     ///
-    /// When something was broken, or nothing was at risk.
+    /// When something was broken, or what was not is no wonder.
     pub(crate) fn verdict(&self) -> Result<(), Error> {
         if self.all.violations > 0 {
             return Err(format!(
@@ -136,6 +141,14 @@ impl Report {
         }
         if self.all.at_risk.total() == 0 {
             return Err("no read was at risk, so this shows nothing: run it for longer".into());
+        }
+        let share = self.caught_up.at_risk.share_of_replicas();
+        if self.caught_up.at_risk.total() >= ENOUGH && share < LEAST_SHARE {
+            return Err(format!(
+                "only {share:.1} % of reads at risk came from replicas where one was caught up: reading the \
+                 primary only breaks nothing either"
+            )
+            .into());
         }
         Ok(())
     }

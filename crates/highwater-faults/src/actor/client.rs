@@ -13,7 +13,7 @@ use crate::{
 /// Short, so that a dead connection is found out several times in a round.
 const TIMEOUT: Duration = Duration::from_millis(300);
 /// Longer than schedules hold bytes back that a client has sent.
-const DOUBT_GRACE: Duration = Duration::from_secs(2);
+const DOUBT_GRACE: Duration = Duration::from_secs(3);
 
 pub(super) fn builder(setting: &ClientSetting) -> ClientBuilder {
     let policy = match setting.policy {
