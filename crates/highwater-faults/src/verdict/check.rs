@@ -248,9 +248,9 @@ impl Checker {
                 counts.tokens_taken_over += 1;
                 counts.tokens_damaged += u64::from(damaged);
                 if let Some(handed) = self.handed.remove(&ticket) {
-                    // What a damaged token stood for is found at the primary that the client follows; after a
-                    // failover that may be another one.
-                    let sure = !damaged || operation.end < self.first_failover;
+                    // What a damaged token stood for is found at the primary that the client follows when a read
+                    // first asks for it; after a failover that is another one. Until then the doubt travels on.
+                    let sure = !damaged || self.first_failover == Nanos::MAX;
                     let handed = if sure { handed } else { handed.weakened() };
                     let floors = self.sessions.entry(operation.session).or_default();
                     floors.adopt(&handed);
