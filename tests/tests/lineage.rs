@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use common::{NO_PINGS, SOON, bulk, calls, get, place, set, written};
 use highwater::{
-    Client, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey, TokenCodec,
+    Client, Command, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey,
+    TokenCodec,
 };
 use highwater_testkit::Topology;
 
@@ -135,6 +136,28 @@ async fn with_the_policy_to_fail_it_fails() {
         parted.new.call(get("k", &session)).await.unwrap().value,
         bulk("new")
     );
+}
+
+/// What a bad token has put into doubt says nothing of the marks that the session has besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_writes_and_reads_is_judged_though_a_bad_token_came_in() {
+    for policy in [Policy::Primary, Policy::Error] {
+        let parted = Parted::start(policy).await;
+        let writer = Session::new();
+        parted.new.call(set("k", "new", &writer)).await.unwrap();
+        let session = over_the_wire(&writer);
+        session.merge(&Marks::in_doubt());
+        let mut unit = redis::pipe();
+        unit.atomic().set("other", "x").get("k");
+        let outcome = parted.old.call(Command::pipeline(&unit).session(&session)).await;
+        match (policy, outcome) {
+            (Policy::Error, Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::UnknownHistory, "{error}");
+            }
+            (_, outcome) => assert_eq!(outcome.unwrap().reason, Reason::UnknownHistory),
+        }
+        assert_eq!(session.continuity(), Continuity::UnknownHistory);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,7 +124,10 @@ fn a_damaged_token_holds_where_there_is_no_failover() {
         read(2, 50, 0),
     ];
     assert_eq!(verdict(&history, NEVER), [Broken::ReadYourWrites]);
-    assert!(verdict(&history, 1_000).is_empty(), "its doubt may last until then");
+    assert!(
+        verdict(&history, 1_000).is_empty(),
+        "its doubt may last until then"
+    );
 }
 
 #[test]
