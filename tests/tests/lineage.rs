@@ -17,7 +17,7 @@ use highwater::{
     Client, Command, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey,
     TokenCodec,
 };
-use highwater_testkit::Topology;
+use highwater_testkit::{Server, Topology};
 
 /// What another process makes of a session's token.
 fn over_the_wire(session: &Session) -> Session {
@@ -185,6 +185,37 @@ async fn a_write_that_the_promotion_lost_is_reported_once() {
     // The writer's own session was never told: it is, once, when it comes here.
     let reply = parted.new.call(get("k", &writer)).await.unwrap();
     assert_eq!(reply.reason, Reason::PossiblyLost);
+}
+
+/// A loss is said, also by a reply that has given up something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_reported_beside_an_unknown_history_that_is_waived() {
+    let parted = Parted::start(Policy::Proceed).await;
+    let elsewhere = Server::start().unwrap();
+    let elsewhere = Client::builder()
+        .primary(elsewhere.url())
+        .connect()
+        .await
+        .unwrap();
+    let stranger = Session::new();
+    elsewhere.call(set("k", "elsewhere", &stranger)).await.unwrap();
+    let session = over_the_wire(&stranger);
+    // From here on it is known of that history that the primary does not know it.
+    let reply = parted
+        .new
+        .call(get("k", &over_the_wire(&stranger)))
+        .await
+        .unwrap();
+    assert_eq!(reply.reason, Reason::UnknownHistory);
+
+    parted.old.call(set("k", "lost", &session)).await.unwrap();
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(
+        (reply.value, reply.reason),
+        (bulk("shared"), Reason::PossiblyLost)
+    );
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(reply.reason, Reason::UnknownHistory);
 }
 
 #[tokio::test(flavor = "multi_thread")]
