@@ -56,10 +56,16 @@ impl Floors {
         raise(&mut self.possible, key, version);
     }
 
-    /// The session was shown this by a reply that covers its marks.
+    /// The session was shown this by a reply that covers its marks. If it is something that was only possible, it is
+    /// below the marks; if it is later, it may be somebody's write of just now, and says nothing.
     pub(super) fn was_shown(&mut self, key: Key, version: u64) {
-        let possible = self.possible.get(&key).copied().unwrap_or(0);
-        raise(&mut self.required, key, version.min(possible));
+        if self
+            .possible
+            .get(&key)
+            .is_some_and(|possible| version <= *possible)
+        {
+            raise(&mut self.required, key, version);
+        }
     }
 
     pub(super) fn saw(&mut self, key: Key, version: u64) {

@@ -156,6 +156,20 @@ fn a_loss_is_excused_from_when_it_was_reported_and_not_before() {
         [Broken::ReadYourWrites],
         "written since"
     );
+    assert!(
+        verdict(
+            &[
+                written,
+                lost(20),
+                write(2, 30, 2, DONE),
+                read(1, 40, 2),
+                read(1, 50, 0)
+            ],
+            AT_ONCE
+        )
+        .is_empty(),
+        "what another has written since says nothing of it"
+    );
 }
 
 #[test]
