@@ -302,19 +302,22 @@ impl Checker {
             return;
         }
         let floors = self.sessions.entry(operation.session).or_default();
-        let required = captured.filter(|captured| said == Said::Nothing && floors.still_require(captured));
-        // A reply that says so itself shows what the node has, which need not be where the session goes on from.
+        // What was required when it began is still: no loss has been reported meanwhile. If one has been, what the
+        // reply shows may be of before.
+        let undisturbed = captured.filter(|captured| floors.still_require(captured));
         let covers = match said {
-            Said::Nothing => true,
+            Said::Nothing => undisturbed.is_some(),
             Said::Lost => route == Route::Primary,
+            // A reply that says so itself shows what the node has, which need not be what the session depends on.
             Said::Unknown => false,
         };
         if covers {
             floors.was_shown(key, version);
         }
-        if level == Level::Monotonic && (covers || route == Route::Primary) {
+        if level == Level::Monotonic && (covers || (said == Said::Unknown && route == Route::Primary)) {
             floors.saw(key, version);
         }
+        let required = undisturbed.filter(|_| said == Said::Nothing);
         if let Some(required) = required {
             if version < required.required {
                 self.violation(Broken::ReadYourWrites, operation, required.required);

@@ -156,6 +156,14 @@ fn a_loss_is_excused_from_when_it_was_reported_and_not_before() {
         [Broken::ReadYourWrites],
         "written since"
     );
+    let before = Operation {
+        end: 30,
+        ..read(1, 18, 1)
+    };
+    assert!(
+        verdict(&[written, before, lost(20), read(1, 40, 0)], AT_ONCE).is_empty(),
+        "answered after the report, and asked before it"
+    );
     assert!(
         verdict(
             &[
