@@ -314,7 +314,8 @@ impl Checker {
         if covers {
             floors.was_shown(key, version);
         }
-        if level == Level::Monotonic && (covers || (said == Said::Unknown && route == Route::Primary)) {
+        let remembered = undisturbed.is_some() && said == Said::Unknown && route == Route::Primary;
+        if level == Level::Monotonic && (covers || remembered) {
             floors.saw(key, version);
         }
         let required = undisturbed.filter(|_| said == Said::Nothing);
