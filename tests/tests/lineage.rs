@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use common::{NO_PINGS, SOON, bulk, calls, get, place, set, written};
 use highwater::{
-    Client, Command, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey,
+    Client, Command, Continuity, ErrorKind, Marks, Offset, Policy, Reason, Route, Scope, Session, SigningKey,
     TokenCodec,
 };
-use highwater_testkit::{Server, Topology};
+use highwater_testkit::{Relay, Server, Topology};
 
 /// What another process makes of a session's token.
 fn over_the_wire(session: &Session) -> Session {
@@ -158,6 +158,51 @@ async fn a_unit_that_writes_and_reads_is_judged_though_a_bad_token_came_in() {
         }
         assert_eq!(session.continuity(), Continuity::UnknownHistory);
     }
+}
+
+/// A bad token that comes in while a read waits for a sample hides nothing of what the session has besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_that_comes_in_meanwhile_hides_no_unknown_history() {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let client = common::builder_through(&front, &topology)
+        .response_timeout(2 * SOON)
+        .connect()
+        .await
+        .unwrap();
+    let elsewhere = Server::start().unwrap();
+    let elsewhere = Client::builder()
+        .primary(elsewhere.url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    elsewhere.call(set("k", "elsewhere", &session)).await.unwrap();
+    // A write of another process, in doubt for so long that a sample settles it.
+    session.add_written(&highwater::Mark {
+        scope: Scope::default(),
+        history: client.status().primary.history.unwrap().parse().unwrap(),
+        offset: Offset::unknown_since(1),
+    });
+
+    front.pause();
+    let before = calls(topology.primary(), "info");
+    let read = tokio::spawn({
+        let (client, session) = (client.clone(), session.clone());
+        async move { client.call(get("k", &session)).await }
+    });
+    // One is the idle client's own; another one is what the read waits for.
+    common::until("the sample is asked for", || {
+        calls(topology.primary(), "info") >= before + 2
+    })
+    .await;
+    session.merge(&Marks::in_doubt());
+    front.resume();
+    let reply = read.await.unwrap().unwrap();
+    assert_eq!(
+        (reply.route, reply.reason),
+        (Route::Primary, Reason::UnknownHistory)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,7 +133,13 @@ impl Router {
         progress: &Progress,
         reason: Reason,
     ) -> Result<Reason, Error> {
-        let coverage = self.coverage(&read.requirement, progress);
+        let coverage = if read.requirement.needs_barrier() {
+            // Doubt that has come in since it was last settled: the primary's present state has what it stands for. It
+            // must not hide what is known of the other marks.
+            self.coverage(&read.requirement.without_barrier(), progress)
+        } else {
+            self.coverage(&read.requirement, progress)
+        };
         let reason = if coverage == Coverage::Covered {
             reason
         } else {
