@@ -391,6 +391,13 @@ impl Generator {
         self.follow(at, lagging, self.primary);
         let delay = Wire::Delay(self.random.u32(150..600));
         self.push(at, 250 + away, Fault::Link(lagging, delay));
+        let front = Place::FrontOfNode(node);
+        if self.random.u32(..4) > 0 && self.is_free(front, at + 200) {
+            // A flush that takes this long is asked before the move, and answered after it.
+            let split = Wire::Split(self.random.u32(10..80), self.random.u32(1..5));
+            self.occupy(front, at + 200 + HOLD);
+            self.push(at + 200, HOLD, Fault::Front(Front::Node(node), split));
+        }
         self.follow(at + 250, node, lagging);
         let home = if self.random.bool() { self.primary } else { lagging };
         self.follow(end, node, home);
