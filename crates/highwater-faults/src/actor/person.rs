@@ -27,6 +27,8 @@ const DROPPED: u32 = 30;
 const DAMAGED: u32 = 30;
 /// One in so many replies of a primary that does not know the session makes the user begin anew.
 const BEGIN_ANEW: u32 = 40;
+/// One in so many tokens of a session in doubt is handed on.
+const TRAVELLING_DOUBT: u32 = 12;
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -224,9 +226,12 @@ impl Person {
         let mut keys: Vec<Key> = Vec::new();
         for _ in 0..count {
             let other = match self.random.u32(..20) {
-                0..9 => None,
-                9..12 => self.doubtful.any(&mut self.random),
-                12..16 => self.inherited.any(&mut self.random),
+                0..8 => None,
+                8..13 => {
+                    let newest = self.random.usize(..3);
+                    self.doubtful.newest(3).nth(newest)
+                }
+                13..16 => self.inherited.any(&mut self.random),
                 _ => {
                     let known = &self.company.known;
                     let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -300,15 +305,26 @@ impl Person {
     }
 
     /// Goes on with a session that is made of the token, as the next request of the same user does.
-    fn resume(&self) {
+    fn resume(&mut self) {
         // Others' writes that are under way stand in no token yet.
-        if self.alone {
+        if self.alone && self.may_travel() {
             let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
             view.1 = Session::resume(view.1.marks());
         }
     }
 
+    /// Doubt that has travelled ends by time alone, and goes from session to session until then: if it did so freely,
+    /// all sessions would be in doubt most of the time, and read the primary only.
+    fn may_travel(&mut self) -> bool {
+        let marks = self.view().1.marks();
+        let in_doubt = marks.written().any(|mark| mark.offset.is_unknown());
+        !in_doubt || self.random.u32(..TRAVELLING_DOUBT) == 0
+    }
+
     async fn hand(&mut self) {
+        if !self.may_travel() {
+            return;
+        }
         let others = self.company.casting.processes.saturating_sub(1).max(1);
         let to = (self.company.casting.process + 1 + self.random.u64(..others)) % (others + 1);
         let ticket = self.company.number();

@@ -126,7 +126,7 @@ fn weights(family: Family) -> &'static [(u32, Draw)] {
             (1, DisconnectPrimary),
             (1, DisconnectReplica),
             (1, Rebuild),
-            (3, Link),
+            (5, Link),
         ],
         Family::Move => &[
             (4, Move),
