@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Long enough for anything that happens at all, also on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(180);
 
 /// A primary, replicas, one that follows a replica, and each process's ways to them.
 #[derive(Debug)]

@@ -12,6 +12,8 @@ use crate::{
 
 /// Short, so that a dead connection is found out several times in a round.
 const TIMEOUT: Duration = Duration::from_millis(300);
+/// A busy machine takes its time for the dozen exchanges with which a connection begins.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than schedules hold bytes back that a client has sent.
 const DOUBT_GRACE: Duration = Duration::from_secs(3);
 
@@ -34,7 +36,7 @@ pub(super) fn builder(setting: &ClientSetting) -> ClientBuilder {
         .on_possibly_lost(policy)
         .on_unknown_history(policy)
         .response_timeout(TIMEOUT)
-        .connect_timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .doubt_grace(DOUBT_GRACE);
     if setting.check_proofs {
         builder
