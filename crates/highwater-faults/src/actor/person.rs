@@ -43,6 +43,8 @@ pub(super) struct Person {
     view: View,
     /// No other task uses the session.
     alone: bool,
+    /// It seldom writes.
+    reader: bool,
     random: Rng,
     own: Vec<Own>,
     /// The place of the key that was written last.
@@ -65,7 +67,7 @@ enum Called {
 
 impl Person {
     /// The tasks of one session.
-    pub(super) fn crowd(company: &Arc<Company>, level: Level, tasks: usize) -> Vec<Self> {
+    pub(super) fn crowd(company: &Arc<Company>, level: Level, reader: bool, tasks: usize) -> Vec<Self> {
         let view: View = Arc::new(Mutex::new((company.number(), Session::new())));
         (0..tasks)
             .map(|_| {
@@ -75,6 +77,7 @@ impl Person {
                     level,
                     view: Arc::clone(&view),
                     alone: tasks == 1,
+                    reader,
                     random: Rng::with_seed(seed),
                     own: (0..OWN)
                         .map(|_| Own {
@@ -100,6 +103,10 @@ impl Person {
     pub(super) async fn run(mut self) -> Vec<Operation> {
         while !self.company.is_over() {
             match self.random.u32(..100) {
+                1..15 if self.reader => {
+                    let keys = self.choose();
+                    self.read(&keys).await;
+                }
                 0..15 => self.write().await,
                 15..19 => self.hand().await,
                 19..25 => self.adopt(),
@@ -345,12 +352,16 @@ impl Person {
     fn adopt(&mut self) {
         let passed = {
             let mut tokens = self.company.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = self.random.usize(..tokens.len().max(1));
+            // The newest, or any of them: some travel for long.
+            let place = if self.random.bool() {
+                tokens.len().saturating_sub(1)
+            } else {
+                self.random.usize(..tokens.len().max(1))
+            };
             if place >= tokens.len() {
                 return;
             }
-            // Any of them: some travel for long.
-            tokens.swap_remove(place)
+            tokens.remove(place)
         };
         let (number, session) = self.view();
         let damaged = self.random.u32(..DAMAGED) == 0;
