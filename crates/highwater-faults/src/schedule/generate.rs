@@ -375,10 +375,18 @@ impl Generator {
         self.set_upstream(node, Some(upstream));
     }
 
+    /// Whether one gets its stream from the other, if through others.
+    fn follows(&self, node: usize, other: usize) -> bool {
+        let upstream = |node: usize| self.upstreams.get(node).copied().flatten();
+        std::iter::successors(upstream(node), |node| upstream(*node))
+            .take(NODES)
+            .any(|node| node == other)
+    }
+
     /// A replica is sent to one that lags, and back: its data go back in time, in the same history (law 4 of the
     /// protocol facts).
     fn move_to_a_lagging_one(&mut self, at: u32) -> bool {
-        let away = self.random.u32(200..900);
+        let away = self.random.u32(300..900);
         let end = at + 250 + away;
         if !self.occupy_nodes(at, end) {
             return false;
@@ -388,9 +396,14 @@ impl Generator {
         while lagging == node {
             lagging = self.replica();
         }
-        self.follow(at, lagging, self.primary);
-        let delay = Wire::Delay(self.random.u32(150..600));
-        self.push(at, 250 + away, Fault::Link(lagging, delay));
+        if self.follows(lagging, node) {
+            self.follow(at, lagging, self.primary);
+            let delay = Wire::Delay(self.random.u32(300..900));
+            self.push(at, 250 + away, Fault::Link(lagging, delay));
+        } else {
+            // It stays where it is now, and its link stays up, without which nobody could follow it.
+            self.push(at, 250 + away, Fault::Link(lagging, Wire::Pause));
+        }
         let front = Place::FrontOfNode(node);
         if self.random.u32(..4) > 0 && self.is_free(front, at + 200) {
             // A flush that takes this long is asked before the move, and answered after it.
