@@ -7,9 +7,16 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    sync::{Mutex, PoisonError},
+};
+
+/// One run at a time: while a server of one is down, or a relay refuses, another might be given its port.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn run(arguments: &[&str]) -> (Output, serde_json::Value) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = std::env::var("HIGHWATER_SERVER").unwrap_or_default();
     let server = if server.is_empty() { "redis" } else { &server };
     let output = Command::new(env!("CARGO_BIN_EXE_highwater-faults"))
