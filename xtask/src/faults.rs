@@ -19,7 +19,8 @@ Usage: cargo xtask faults [OPTIONS] [-- OPTIONS OF THE SUITE]
 
 Options:
   --minutes N               For how long, 1 to 10000 [default: 2]
-  --server redis|valkey     Which server to break [default: redis]
+  --server NAME             Which server to break: redis, valkey, redis-6.2, redis-7.4, redis-8.2
+                            [default: redis]
   --seed N                  The seed of the first round; the next round has the next seed
                             [default: a random one, which is printed]
   --rounds N                So many rounds, instead of a time

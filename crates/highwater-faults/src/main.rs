@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use highwater_testkit::ServerKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -40,9 +40,9 @@ struct Args {
     /// For how long; the round that has begun is finished
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
-    /// Which server to run against
-    #[arg(long, value_enum, default_value_t = Server::Redis)]
-    server: Server,
+    /// Which server to run against, by the name that `cargo xtask setup --help` lists
+    #[arg(long, value_name = "NAME", default_value = "redis")]
+    server: ServerKind,
     /// The seed of the first round; the next one has the next seed [default: a random one]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -76,12 +76,6 @@ enum Role {
     Actor,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Server {
-    Redis,
-    Valkey,
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.role {
@@ -113,10 +107,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let file = file.map(|text| text.parse::<Schedule>()).transpose()?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
     let options = Options {
-        server: match args.server {
-            Server::Redis => ServerKind::Redis,
-            Server::Valkey => ServerKind::Valkey,
-        },
+        server: args.server,
         check_proofs: !args.without_proof_checks,
         think: Duration::from_micros(args.think_us),
     };

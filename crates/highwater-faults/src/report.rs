@@ -122,7 +122,7 @@ impl Report {
         eprintln!(
             "To repeat it, put this into a file and give it with --schedule, or run with\n  --server {} --seed {} \
              --rounds 1 --round-ms {}\n{schedule}",
-            name(self.server),
+            self.server.name(),
             schedule.seed,
             schedule.length
         );
@@ -176,7 +176,7 @@ impl Report {
         writeln!(
             out,
             "{}, {} rounds from seed {}, {} s\n",
-            name(self.server),
+            self.server.name(),
             self.all.rounds,
             self.seed,
             took.as_secs()
@@ -299,7 +299,7 @@ impl Report {
             (*kind, fault)
         });
         Whole {
-            server: name(self.server),
+            server: self.server.name(),
             seed: self.seed,
             seconds: took.as_secs(),
             all: &self.all,
@@ -311,12 +311,5 @@ impl Report {
             stuck: self.stuck,
             failed_seeds: &self.failed_seeds,
         }
-    }
-}
-
-fn name(server: ServerKind) -> &'static str {
-    match server {
-        ServerKind::Valkey => "valkey",
-        _ => "redis",
     }
 }

@@ -40,19 +40,20 @@ struct Node {
 impl Stage {
     pub(crate) fn start(kind: ServerKind, schedule: &Schedule) -> Result<Self, Error> {
         let backlog = format!("{}kb", schedule.backlog);
-        let arguments = [
+        let mut arguments = [
             "--repl-diskless-load",
             &schedule.load,
             "--repl-backlog-size",
             &backlog,
-            // An orderly shutdown is not to wait for replicas that are held back.
-            "--shutdown-timeout",
-            "0",
             "--repl-timeout",
             "5",
         ]
         .map(str::to_owned)
         .to_vec();
+        if kind.release()? >= (7, 0) {
+            // An orderly shutdown is not to wait for replicas that are held back. Before 7.0 it did not.
+            arguments.extend(["--shutdown-timeout", "0"].map(str::to_owned));
+        }
         let mut nodes: Vec<Node> = Vec::new();
         for _ in 0..NODES {
             let server = Server::builder().kind(kind).args(arguments.clone()).start()?;
