@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use common::{NO_PINGS, SOON, bulk, calls, get, place, set, written};
 use highwater::{
-    Client, Continuity, ErrorKind, Marks, Policy, Reason, Route, Scope, Session, SigningKey, TokenCodec,
+    Client, Command, Continuity, ErrorKind, Marks, Offset, Policy, Reason, Route, Scope, Session, SigningKey,
+    TokenCodec,
 };
-use highwater_testkit::Topology;
+use highwater_testkit::{Relay, Server, Topology};
 
 /// What another process makes of a session's token.
 fn over_the_wire(session: &Session) -> Session {
@@ -137,6 +138,73 @@ async fn with_the_policy_to_fail_it_fails() {
     );
 }
 
+/// What a bad token has put into doubt says nothing of the marks that the session has besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_writes_and_reads_is_judged_though_a_bad_token_came_in() {
+    for policy in [Policy::Primary, Policy::Error] {
+        let parted = Parted::start(policy).await;
+        let writer = Session::new();
+        parted.new.call(set("k", "new", &writer)).await.unwrap();
+        let session = over_the_wire(&writer);
+        session.merge(&Marks::in_doubt());
+        let mut unit = redis::pipe();
+        unit.atomic().set("other", "x").get("k");
+        let outcome = parted.old.call(Command::pipeline(&unit).session(&session)).await;
+        match (policy, outcome) {
+            (Policy::Error, Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::UnknownHistory, "{error}");
+            }
+            (_, outcome) => assert_eq!(outcome.unwrap().reason, Reason::UnknownHistory),
+        }
+        assert_eq!(session.continuity(), Continuity::UnknownHistory);
+    }
+}
+
+/// A bad token that comes in while a read waits for a sample hides nothing of what the session has besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_that_comes_in_meanwhile_hides_no_unknown_history() {
+    let topology = Topology::builder().replicas(1).start().unwrap();
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let client = common::builder_through(&front, &topology)
+        .response_timeout(2 * SOON)
+        .connect()
+        .await
+        .unwrap();
+    let elsewhere = Server::start().unwrap();
+    let elsewhere = Client::builder()
+        .primary(elsewhere.url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    elsewhere.call(set("k", "elsewhere", &session)).await.unwrap();
+    // A write of another process, in doubt for so long that a sample settles it.
+    session.add_written(&highwater::Mark {
+        scope: Scope::default(),
+        history: client.status().primary.history.unwrap().parse().unwrap(),
+        offset: Offset::unknown_since(1),
+    });
+
+    front.pause();
+    let before = calls(topology.primary(), "info");
+    let read = tokio::spawn({
+        let (client, session) = (client.clone(), session.clone());
+        async move { client.call(get("k", &session)).await }
+    });
+    // One is the idle client's own; another one is what the read waits for.
+    common::until("the sample is asked for", || {
+        calls(topology.primary(), "info") >= before + 2
+    })
+    .await;
+    session.merge(&Marks::in_doubt());
+    front.resume();
+    let reply = read.await.unwrap().unwrap();
+    assert_eq!(
+        (reply.route, reply.reason),
+        (Route::Primary, Reason::UnknownHistory)
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_the_promotion_lost_is_reported_once() {
     let parted = Parted::start(Policy::default()).await;
@@ -162,6 +230,37 @@ async fn a_write_that_the_promotion_lost_is_reported_once() {
     // The writer's own session was never told: it is, once, when it comes here.
     let reply = parted.new.call(get("k", &writer)).await.unwrap();
     assert_eq!(reply.reason, Reason::PossiblyLost);
+}
+
+/// A loss is said, also by a reply that has given up something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_reported_beside_an_unknown_history_that_is_waived() {
+    let parted = Parted::start(Policy::Proceed).await;
+    let elsewhere = Server::start().unwrap();
+    let elsewhere = Client::builder()
+        .primary(elsewhere.url())
+        .connect()
+        .await
+        .unwrap();
+    let stranger = Session::new();
+    elsewhere.call(set("k", "elsewhere", &stranger)).await.unwrap();
+    let session = over_the_wire(&stranger);
+    // From here on it is known of that history that the primary does not know it.
+    let reply = parted
+        .new
+        .call(get("k", &over_the_wire(&stranger)))
+        .await
+        .unwrap();
+    assert_eq!(reply.reason, Reason::UnknownHistory);
+
+    parted.old.call(set("k", "lost", &session)).await.unwrap();
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(
+        (reply.value, reply.reason),
+        (bulk("shared"), Reason::PossiblyLost)
+    );
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(reply.reason, Reason::UnknownHistory);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The commands that a contributor needs: set-up, demo, tests and the checks of CI.
+//! The commands that a contributor needs: set-up, demo, faults, tests and the checks of CI.
 //!
 //! It depends on nothing but the standard library, so that the first command on a fresh machine
 //! starts after one short compilation.
@@ -7,6 +7,7 @@ mod args;
 mod ci;
 mod demo;
 mod error;
+mod faults;
 mod json;
 mod metadata;
 mod model;
@@ -32,6 +33,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
 Commands:
   setup   Find the Redis and Valkey servers, and install what is missing
   demo    Build the demo and run it against real servers
+  faults  Break real servers at random, and judge what sessions were shown
   test    Run all tests against real servers
   model   Check the model of the rules, and show how each broken rule is refuted
   ci      Run every check that a change must pass
@@ -59,6 +61,7 @@ fn run(mut args: Args) -> Result<(), Error> {
     match command.as_str() {
         "setup" => setup::main(args),
         "demo" => demo::main(args),
+        "faults" => faults::main(args),
         "test" => test::main(args),
         "model" => model::main(args),
         "ci" => ci::main(args),
@@ -85,6 +88,7 @@ mod tests {
     #[test]
     fn every_command_refuses_what_it_does_not_know() {
         for command in ["setup", "demo", "test", "model", "ci"] {
+        for command in ["setup", "demo", "faults", "test", "ci"] {
             let error = run(Args::of(&[command, "--frobnicate"])).unwrap_err();
             assert!(matches!(&error, Error::Usage(text) if text.contains("--frobnicate")));
         }

@@ -23,14 +23,14 @@ Options:
   -h, --help     Print this help
 
 The whole workspace is tested against the first server, and what depends on the server then once
-against each other: the integration tests of highwater-tests and highwater-testkit. What follows `--`
-goes to each `cargo test`; a selection of packages or targets among it (-p, --test, --lib, …) replaces
+against each other: the integration tests of highwater-tests and highwater-testkit, and a short run of
+highwater-faults. What follows `--` goes to each `cargo test`; a selection of packages or targets among it (-p, --test, --lib, …) replaces
 that choice. A test leaves out, and says so, what a server lacks. `cargo xtask setup --help` tells
 about the servers.
 ";
 
 /// The packages whose tests depend on which server they run against.
-const SERVER_TESTS: [&str; 2] = ["highwater-tests", "highwater-testkit"];
+const SERVER_TESTS: [&str; 3] = ["highwater-tests", "highwater-testkit", "highwater-faults"];
 
 /// Runs the command.
 ///

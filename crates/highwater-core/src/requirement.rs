@@ -64,6 +64,15 @@ impl Requirement {
         waived
     }
 
+    /// The points alone: what is known of what must be covered.
+    #[must_use]
+    pub fn without_barrier(&self) -> Self {
+        Self {
+            barrier: false,
+            ..self.clone()
+        }
+    }
+
     /// Adds a point.
     pub(crate) fn push(&mut self, point: Point) {
         match &mut self.points {

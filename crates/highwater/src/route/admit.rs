@@ -133,7 +133,13 @@ impl Router {
         progress: &Progress,
         reason: Reason,
     ) -> Result<Reason, Error> {
-        let coverage = self.coverage(&read.requirement, progress);
+        let coverage = if read.requirement.needs_barrier() {
+            // Doubt that has come in since it was last settled: the primary's present state has what it stands for. It
+            // must not hide what is known of the other marks.
+            self.coverage(&read.requirement.without_barrier(), progress)
+        } else {
+            self.coverage(&read.requirement, progress)
+        };
         let reason = if coverage == Coverage::Covered {
             reason
         } else {
@@ -157,11 +163,12 @@ impl Router {
         answer: &Answer,
         reads: impl FnOnce() -> bool,
     ) -> Result<Reason, Error> {
-        if read.level == Consistency::Eventual
-            || read.requirement.is_empty()
-            || read.requirement.needs_barrier()
-            || !self.check_proofs
-        {
+        if read.requirement.needs_barrier() {
+            // What a token that can't be read stood for is in the primary's present state, and a write is not held
+            // up for a sample of it. The marks that the session has besides are judged as ever.
+            return self.admit_write(&read.without_barrier(), answer, reads);
+        }
+        if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
             return Ok(Reason::Command);
         }
         let outcome = match answer.proof {
@@ -192,6 +199,14 @@ impl Router {
 }
 
 impl Read<'_> {
+    fn without_barrier(&self) -> Self {
+        Self {
+            requirement: self.requirement.without_barrier(),
+            at_replicas: self.at_replicas.clone(),
+            ..*self
+        }
+    }
+
     /// The proof that this read needs of the primary.
     pub(super) fn primarys_proof(&self) -> ProofWanted {
         if !self.proven

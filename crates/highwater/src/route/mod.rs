@@ -354,7 +354,10 @@ impl Router {
     }
 
     fn count(&self, read: &Read<'_>, reply: &mut Reply) {
-        if let Some(reason) = read.waived {
+        // A loss that the proof has shown besides what was waived is said by this reply or never.
+        if let Some(reason) = read.waived
+            && reply.reason != Reason::PossiblyLost
+        {
             reply.reason = reason;
         }
         self.counters.count_read(reply.route, reply.reason);

@@ -1,0 +1,124 @@
+//! The least version of each key that a session may still be shown.
+
+use std::collections::HashMap;
+
+use crate::operation::Key;
+
+type Versions = HashMap<Key, u64>;
+
+/// What one session depends on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Floors {
+    /// What must be shown: acknowledged, and not reported lost since.
+    required: Versions,
+    /// What may or may not be there: in doubt, or reported possibly lost. What the session is shown of it from then on is
+    /// required, since its marks cover it.
+    possible: Versions,
+    /// What reads at the level `Monotonic` have shown.
+    seen: Versions,
+    /// Counts the losses that were reported.
+    losses: u64,
+    /// How many operations are under way that will report one.
+    reporting: u32,
+}
+
+/// What was required of a read when it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Captured {
+    pub(super) required: u64,
+    pub(super) seen: u64,
+    losses: u64,
+    /// It may be that the session has been told of a loss already.
+    reporting: bool,
+}
+
+impl Floors {
+    pub(super) fn capture(&self, key: Key) -> Captured {
+        let of = |versions: &Versions| versions.get(&key).copied().unwrap_or(0);
+        Captured {
+            required: of(&self.required),
+            seen: of(&self.seen),
+            losses: self.losses,
+            reporting: self.reporting > 0,
+        }
+    }
+
+    /// Whether what was captured is still required: no loss has been reported to the session meanwhile.
+    pub(super) fn still_require(&self, captured: &Captured) -> bool {
+        !captured.reporting && captured.losses == self.losses
+    }
+
+    pub(super) fn wrote(&mut self, key: Key, version: u64) {
+        raise(&mut self.required, key, version);
+    }
+
+    pub(super) fn may_have_written(&mut self, key: Key, version: u64) {
+        raise(&mut self.possible, key, version);
+    }
+
+    /// The session was shown this by a reply that covers its marks. If it is something that was only possible, it is
+    /// below the marks; if it is later, it may be somebody's write of just now, and says nothing.
+    pub(super) fn was_shown(&mut self, key: Key, version: u64) {
+        if self
+            .possible
+            .get(&key)
+            .is_some_and(|possible| version <= *possible)
+        {
+            raise(&mut self.required, key, version);
+        }
+    }
+
+    pub(super) fn saw(&mut self, key: Key, version: u64) {
+        raise(&mut self.seen, key, version);
+    }
+
+    /// An operation begins that will report a loss.
+    pub(super) fn will_report(&mut self) {
+        self.reporting += 1;
+    }
+
+    /// A loss has been reported: nothing of before is required any more.
+    pub(super) fn reported(&mut self) {
+        self.reporting = self.reporting.saturating_sub(1);
+        self.losses += 1;
+        for (key, version) in self.required.drain() {
+            raise(&mut self.possible, key, version);
+        }
+        self.seen.clear();
+    }
+
+    /// What a token of this session takes along.
+    pub(super) fn handed(&self) -> Self {
+        self.clone()
+    }
+
+    /// The same, when it is not sure that the token has all of it.
+    pub(super) fn weakened(mut self) -> Self {
+        self.reported();
+        self
+    }
+
+    /// Whether no loss has been reported between the other and this.
+    pub(super) fn is_as_sure_as(&self, before: &Self) -> bool {
+        before.reporting == 0 && self.losses == before.losses
+    }
+
+    pub(super) fn adopt(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.required, &other.required),
+            (&mut self.possible, &other.possible),
+            (&mut self.seen, &other.seen),
+        ] {
+            theirs
+                .iter()
+                .for_each(|(key, version)| raise(mine, *key, *version));
+        }
+    }
+}
+
+fn raise(versions: &mut Versions, key: Key, version: u64) {
+    if version > 0 {
+        let floor = versions.entry(key).or_insert(version);
+        *floor = version.max(*floor);
+    }
+}

@@ -1,0 +1,72 @@
+//! A short run with fixed seeds, one round of each family of schedules, and the same with the guarantee switched off. The
+//! server is the one that `HIGHWATER_SERVER` names.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::{
+    process::{Command, Output},
+    sync::{Mutex, PoisonError},
+};
+
+/// One run at a time: while a server of one is down, or a relay refuses, another might be given its port.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn run(arguments: &[&str]) -> (Output, serde_json::Value) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = std::env::var("HIGHWATER_SERVER").unwrap_or_default();
+    let server = if server.is_empty() { "redis" } else { &server };
+    let output = Command::new(env!("CARGO_BIN_EXE_highwater-faults"))
+        .args(["--server", server, "--json"])
+        .args(arguments)
+        .output()
+        .expect("the program was built with this test");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+    (output, report)
+}
+
+#[test]
+fn no_schedule_breaks_a_promise() {
+    let (output, report) = run(&["--seed", "0", "--rounds", "6", "--round-ms", "1500"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{report:#}");
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap()
+    };
+    assert_eq!(number("/all/rounds"), 6);
+    assert_eq!(number("/all/violations"), 0);
+    assert_eq!(
+        number("/calm/losses_reported") + number("/calm/unknown_reported"),
+        0
+    );
+    // What makes the above worth something.
+    assert!(number("/all/at_risk/replica") > 0, "{report:#}");
+    assert!(number("/all/tokens_taken_over") > 0, "{report:#}");
+}
+
+#[test]
+fn without_proofs_promises_are_broken() {
+    let (output, report) = run(&[
+        "--seed",
+        "0",
+        "--rounds",
+        "1",
+        "--round-ms",
+        "1000",
+        "--without-proof-checks",
+    ]);
+    assert!(!output.status.success(), "{report:#}");
+    let stale = report
+        .pointer("/violations/read-your-writes")
+        .and_then(serde_json::Value::as_u64);
+    assert!(stale.is_some_and(|stale| stale > 0), "{report:#}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--seed 0 --rounds 1"), "how to repeat it: {told}");
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask faults`: builds the fault suite and runs it.
+
+use std::process::Command;
+
+use crate::{
+    args::{Args, unknown},
+    error::Error,
+    process::run,
+    report::Report,
+    server::Server,
+    setup::Setup,
+    workspace::Workspace,
+};
+
+const HELP: &str = "\
+Break real servers at random, and see that no session is shown less than it was promised
+
+Usage: cargo xtask faults [OPTIONS] [-- OPTIONS OF THE SUITE]
+
+Options:
+  --minutes N               For how long, 1 to 10000 [default: 2]
+  --server NAME             Which server to break: redis, valkey, redis-6.2, redis-7.4, redis-8.2
+                            [default: redis]
+  --seed N                  The seed of the first round; the next round has the next seed
+                            [default: a random one, which is printed]
+  --rounds N                So many rounds, instead of a time
+  --schedule FILE           Play the schedule in this file, once; a failed round prints its own
+  --json                    Print the report as one JSON object, and nothing else, on standard output
+  -h, --help                Print this help
+
+What follows `--` goes to the suite as it is; `-- --help` lists the rest. Its exit code is passed on.
+";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Arguments that make no sense, no server, a failed build, or the suite's own exit code.
+pub(crate) fn main(args: Args) -> Result<(), Error> {
+    let Some(options) = parse(args)? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    let workspace = Workspace::find()?;
+    // Standard output is the suite's alone.
+    let found = Setup::new(&workspace, Report::Stderr).require(options.server)?;
+    run(&mut workspace.cargo(["build", "--release", "-p", "highwater-faults"]))?;
+    run(
+        Command::new(workspace.target().join("release").join("highwater-faults"))
+            .args(&options.passed)
+            .env(options.server.variable(), &found.path),
+    )
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    server: Server,
+    /// What the suite is given: our options, once checked, and the rest.
+    passed: Vec<String>,
+}
+
+/// `None` stands for help.
+fn parse(mut args: Args) -> Result<Option<Options>, Error> {
+    let mut server = Server::Redis;
+    let mut passed = Vec::new();
+    while let Some(argument) = args.next() {
+        match argument.as_str() {
+            "--minutes" => {
+                let number = args.number("--minutes", 1..=10_000)?;
+                passed.extend([argument, number.to_string()]);
+            }
+            "--seed" => {
+                let number = args.number("--seed", 0..=u64::MAX)?;
+                passed.extend([argument, number.to_string()]);
+            }
+            "--rounds" => {
+                let number = args.number("--rounds", 1..=u64::MAX)?;
+                passed.extend([argument, number.to_string()]);
+            }
+            "--schedule" => {
+                let file = args.value("--schedule")?;
+                passed.extend([argument, file]);
+            }
+            "--server" => {
+                server = Server::parse(&args.value("--server")?)?;
+                passed.extend([argument, server.name().to_owned()]);
+            }
+            "--json" => {
+                args.flag()?;
+                passed.push(argument);
+            }
+            "--" => passed.extend(args.remainder()),
+            "--help" | "-h" => return Ok(None),
+            _ => return Err(unknown("faults", &argument)),
+        }
+    }
+    Ok(Some(Options { server, passed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checked_options_and_the_rest_reach_the_suite() {
+        let arguments = [
+            "--minutes=5",
+            "--json",
+            "--seed",
+            "0",
+            "--rounds",
+            "2",
+            "--schedule",
+            "f",
+        ];
+        let options = parse(Args::of(&[&arguments[..], &["--", "--print"]].concat()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(options.server, Server::Redis);
+        assert_eq!(
+            options.passed,
+            [
+                "--minutes",
+                "5",
+                "--json",
+                "--seed",
+                "0",
+                "--rounds",
+                "2",
+                "--schedule",
+                "f",
+                "--print"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_server_is_set_up_and_passed_on() {
+        let options = parse(Args::of(&["--server", "valkey"])).unwrap().unwrap();
+        assert_eq!(options.server, Server::Valkey);
+        assert_eq!(options.passed, ["--server", "valkey"]);
+    }
+
+    #[test]
+    fn bad_arguments_are_usage_errors() {
+        for arguments in [
+            &["--minutes", "0"][..],
+            &["--seed", "-1"],
+            &["--rounds", "0"],
+            &["--schedule"],
+            &["--server", "all"],
+            &["--json=1"],
+            &["5"],
+        ] {
+            assert!(
+                matches!(parse(Args::of(arguments)), Err(Error::Usage(_))),
+                "{arguments:?}"
+            );
+        }
+    }
+}
