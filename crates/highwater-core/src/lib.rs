@@ -32,6 +32,7 @@ mod progress;
 mod requirement;
 mod route;
 mod session;
+mod session_id;
 mod token;
 
 pub use consistency::{Consistency, UnknownLevel};
@@ -44,4 +45,5 @@ pub use progress::{Ancestor, Progress, Role, ScanError};
 pub use requirement::{Point, Requirement};
 pub use route::{Continuity, Reason, Route, RouteCounts};
 pub use session::{CallerGuard, PendingWrite, Session};
-pub use token::{KeyError, MAX_TOKEN_LEN, SigningKey, TokenCodec, TokenError, TokenErrorKind};
+pub use session_id::{SessionId, SessionIdError};
+pub use token::{KeyError, MAX_TOKEN_LEN, SigningKey, Token, TokenCodec, TokenError, TokenErrorKind};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Consistency, Continuity, Edges, History, Mark, Marks, Offset, Point, Progress, Requirement, Role, Route,
-    RouteCounts, Scope, marks::Doubt,
+    RouteCounts, Scope, SessionId, Token, marks::Doubt,
 };
 
 /// How many (history, outcome) pairs of writes without a place are kept apart from the marks. Beyond,
@@ -32,6 +32,7 @@ pub struct Session(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     marks: Marks,
+    id: Option<SessionId>,
     unsettled: Vec<Unsettled>,
     next_write: u64,
     /// Counts what the session has learnt. A requirement carries the count of its snapshot, so that a
@@ -73,13 +74,65 @@ impl Session {
         Self::default()
     }
 
-    /// A session that depends on these marks, for instance those of a decoded token.
+    /// A session that goes on where another one was: from its [`token`](Self::token), a decoded one, or marks.
+    ///
+    /// It shares nothing with the other from here on. A task that is to share what it learns with its
+    /// request takes a clone of the session instead.
     #[must_use]
-    pub fn resume(marks: Marks) -> Self {
+    pub fn resume(token: impl Into<Token>) -> Self {
+        let Token { marks, id } = token.into();
         Self(Arc::new(Mutex::new(State {
             marks,
+            id,
             ..State::default()
         })))
+    }
+
+    /// Everything that the session depends on now, and its identity: for a job, a queue, or a
+    /// [`TokenCodec`](crate::TokenCodec).
+    ///
+    /// ```
+    /// use highwater_core::Session;
+    /// # use std::{sync::mpsc, thread};
+    /// # let session = Session::new();
+    /// let (jobs, queue) = mpsc::sync_channel(8);
+    /// let worker = thread::spawn(move || {
+    ///     for token in queue {
+    ///         let session = Session::resume(token);
+    ///         // Reads of this session show what the request had written when it sent the job.
+    /// #       assert!(session.marks().is_empty());
+    ///     }
+    /// });
+    /// jobs.send(session.token())?;
+    /// # drop(jobs);
+    /// # worker.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn token(&self) -> Token {
+        Token {
+            marks: self.marks(),
+            id: self.id(),
+        }
+    }
+
+    /// The session's identity, if it has one.
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.state().id
+    }
+
+    /// Gives the session an identity, unless it has one. What it has then is given back.
+    pub fn identify(&self, id: SessionId) -> SessionId {
+        let mut state = self.state();
+        match state.id {
+            Some(id) => id,
+            None => {
+                state.id = Some(id);
+                state.note(true);
+                id
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
