@@ -46,7 +46,7 @@
 //! // The client sends it along with its next request, which now depends on the write.
 //! let read = Request::get("/cart").header(TOKEN_HEADER, token).body(String::new())?;
 //! let response = service.oneshot(read).await?;
-//! assert_eq!(response.body(), "1");
+//! assert_eq!(response.body().inner(), "1");
 //! // Nothing is new, so there is no new token.
 //! assert!(!response.headers().contains_key(TOKEN_HEADER));
 //! # Ok(())
@@ -90,7 +90,7 @@
 //! let response = service.oneshot(forged).await?;
 //! assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 //! assert_eq!(response.headers()["highwater-error"], "malformed");
-//! assert!(response.body().starts_with(r#"{"error": "the session token can't be used"#));
+//! assert!(response.body().inner().starts_with(r#"{"error": "the session token can't be used"#));
 //! assert_eq!(layer.bad_tokens().of(TokenErrorKind::Malformed), 1);
 //! # Ok(())
 //! # }
@@ -117,10 +117,21 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "cookie")]
+mod cookie;
 mod header;
 mod session;
+#[cfg(feature = "store")]
+mod store;
 
-pub use header::{CONTINUITY_HEADER, ERROR_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
+#[cfg(feature = "cookie")]
+pub use cookie::{CookieError, SameSite, TokenCookie};
+pub use header::{CONTINUITY_HEADER, ERROR_HEADER, LEVEL_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
 pub use session::{
-    BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionLayer, SessionService,
+    BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionBody, SessionLayer,
+    SessionService, Stateless,
+};
+#[cfg(feature = "store")]
+pub use store::{
+    Kept, MemoryStore, Revision, SessionStore, StoreBody, StoreError, StoreFuture, StoreService, Stored,
 };
