@@ -120,6 +120,9 @@ pub mod axum;
 #[cfg(feature = "cookie")]
 mod cookie;
 mod header;
+mod propagate;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 mod session;
 #[cfg(feature = "store")]
 mod store;
@@ -127,6 +130,7 @@ mod store;
 #[cfg(feature = "cookie")]
 pub use cookie::{CookieError, SameSite, TokenCookie};
 pub use header::{CONTINUITY_HEADER, ERROR_HEADER, LEVEL_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
+pub use propagate::{PropagateBody, PropagateFuture, PropagateLayer, PropagateService, TokenJar};
 pub use session::{
     BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionBody, SessionLayer,
     SessionService, Stateless,

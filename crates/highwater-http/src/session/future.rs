@@ -28,6 +28,7 @@ pin_project! {
     enum State<F, R> {
         Called { #[pin] inner: F, outgoing: Option<Outgoing> },
         Refused { response: Ready<Response<SessionBody<R>>> },
+        Done,
     }
 }
 
@@ -57,16 +58,22 @@ where
     type Output = Result<Response<SessionBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+        let mut state = self.project().state;
+        match state.as_mut().project() {
             StateProjection::Called { inner, outgoing } => {
                 let mut response = done!(inner.poll(cx))?;
-                if let Some(outgoing) = outgoing {
+                let mut outgoing = outgoing.take();
+                // A timeout inside answers while it still holds the handler's future. Once that is dropped, the session
+                // knows which writes are in doubt.
+                state.set(State::Done);
+                if let Some(outgoing) = &mut outgoing {
                     outgoing.finish(response.headers_mut());
                 }
-                let outgoing = outgoing.take();
                 Poll::Ready(Ok(response.map(|body| SessionBody::new(body, outgoing))))
             }
             StateProjection::Refused { response } => Pin::new(response).poll(cx).map(Ok),
+            // As any future that is polled again.
+            StateProjection::Done => Poll::Pending,
         }
     }
 }

@@ -55,6 +55,13 @@ impl MemoryStore {
             ..self
         }
     }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sessions.run_pending_tasks();
+        self.sessions.entry_count()
+    }
 }
 
 fn sessions(
