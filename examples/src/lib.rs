@@ -6,6 +6,11 @@ pub mod api;
 pub mod grpc;
 pub mod serve;
 
+/// What the README shows is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 use std::{
     error::Error,
     io::{self, IsTerminal},

@@ -72,3 +72,8 @@ pub const HINT_AGE: Duration = Duration::from_millis(20);
 /// The least time between two samples of the primary for sessions whose token can't be read, and for bounds of
 /// staleness; shorter bounds are served by the primary.
 pub const BARRIER_PACE: Duration = Duration::from_millis(10);
+/// How many reads a second may each ask the primary about marks that are in doubt or that it has never seen (and
+/// [`STRAY_BURST`] at once). More share a sample of it, and replicas answer.
+pub const STRAY_READS_PER_SECOND: f64 = 20.0;
+/// See [`STRAY_READS_PER_SECOND`].
+pub const STRAY_BURST: f64 = 32.0;
