@@ -47,7 +47,7 @@ struct Service {
 }
 
 impl Service {
-    async fn start() -> Self {
+    fn start() -> Self {
         let topology = Topology::builder().replicas(2).start().unwrap();
         topology.primary().command(&["SET", "key", "value"]).unwrap();
         topology.wait_in_sync(super::common::SOON).unwrap();
@@ -117,7 +117,7 @@ fn marks(history: History, offset: Offset) -> Marks {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_bad_tokens_do_not_reach_the_primary() {
-    let service = Service::start().await;
+    let service = Service::start();
     let history = History::from_bytes([7; 20]);
     let good = codec().encode(&marks(history, Offset::at(1)), now());
     let other_key = SigningKey::new("the secret of somebody else altogether").unwrap();
@@ -163,7 +163,7 @@ async fn floods_of_bad_tokens_do_not_reach_the_primary() {
 /// Where tokens are not signed, anybody can claim anything; where they are, anybody can send an old one again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_claims_do_not_reach_the_primary() {
-    let service = Service::start().await;
+    let service = Service::start();
     let own = service.history();
     let foreign = History::from_bytes([7; 20]);
     let unsigned = TokenCodec::unsigned;
@@ -186,7 +186,7 @@ async fn floods_of_claims_do_not_reach_the_primary() {
 /// An honest user is served as ever, also in a flood of others' claims, and is not waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_honest_user_sees_their_writes_in_a_flood() {
-    let service = Service::start().await;
+    let service = Service::start();
     let client = client(&service.topology).await;
     let own = service.history();
     let future = TokenCodec::unsigned().encode(&marks(own, Offset::at(1 << 40)), now());
