@@ -16,7 +16,15 @@ use highwater_testkit::{Server, Topology};
 use redis::AsyncCommands;
 use tower::ServiceExt;
 
-use super::{codec, common::client};
+use super::{
+    codec,
+    common::{SOON, builder},
+};
+
+/// One that does not give up on a busy machine.
+async fn client(topology: &Topology) -> Client {
+    builder(topology).response_timeout(SOON).connect().await.unwrap()
+}
 
 const REQUESTS: usize = 4_000;
 /// How many are under way at a time.
@@ -50,7 +58,7 @@ impl Service {
     fn start() -> Self {
         let topology = Topology::builder().replicas(2).start().unwrap();
         topology.primary().command(&["SET", "key", "value"]).unwrap();
-        topology.wait_in_sync(super::common::SOON).unwrap();
+        topology.wait_in_sync(SOON).unwrap();
         Self { topology }
     }
 
