@@ -1,9 +1,15 @@
-//! What the example services share: the HTTP side of a shopping cart ([`api`]) and the running of a
-//! service ([`serve`]). How carts are kept is in the services themselves: `axum-cart` with highwater,
-//! `plain-cart` with redis-rs alone.
+//! What the example services share: the HTTP side of a shopping cart ([`api`]), its gRPC side ([`grpc`]), and the
+//! running of a service ([`serve`]). How carts are kept is in the services themselves: `axum-cart` with highwater,
+//! `plain-cart` with redis-rs alone, `tonic-cart` in [`grpc`].
 
 pub mod api;
+pub mod grpc;
 pub mod serve;
+
+/// What the README shows is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 use std::{
     error::Error,

@@ -137,6 +137,21 @@ impl Service {
         Answer::parse(&text)
     }
 
+    /// As a browser does.
+    fn browse(&self, method: &str, path: &str, cookie: &str, body: &str) -> Answer {
+        let mut stream = self.connect().unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: cart\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\ncookie: {cookie}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        Answer::parse(&text)
+    }
+
     fn put(&self, user: &str, sku: &str, quantity: u32, token: Option<&str>) -> Answer {
         let body = format!("{{\"quantity\": {quantity}}}");
         self.ask("PUT", &format!("/carts/{user}/items/{sku}"), token, &body)
@@ -204,6 +219,16 @@ impl Answer {
     fn token(&self) -> &str {
         self.header("highwater-token")
             .expect("a response to a session that has written has a token")
+    }
+
+    /// What a browser keeps of this response, if it is told to keep something.
+    fn cookie(&self) -> Option<&str> {
+        let cookie = self.header("set-cookie")?;
+        assert!(
+            cookie.contains("HttpOnly") && cookie.contains("Secure"),
+            "{cookie}"
+        );
+        cookie.split(';').next()
     }
 
     /// How many of an item the cart has.
@@ -399,4 +424,73 @@ fn sigterm_lets_requests_finish() {
         "",
         "it did not give up on anything"
     );
+}
+
+/// 50 requests of a browser side by side, whose responses arrive in any order: each time another one is the last, and
+/// its cookie the one that is kept. Whichever it is, nothing that was acknowledged is missing from the next page.
+///
+/// The replicas have all but the last change. So a cookie of any other request is not enough for a session that does
+/// not know of its siblings: a replica would prove to have what it asks for, and lack the change.
+fn parallel_requests_of(user: &str, service: &Service, topology: &Topology) {
+    const REQUESTS: u32 = 50;
+    let path = format!("/carts/{user}");
+    let page = service.browse("GET", &path, "theme=dark", "");
+    let mut kept = page.cookie().expect("a session begins").to_owned();
+    for quantity in 1..=3 {
+        let change = |item: u32| {
+            let body = format!("{{\"quantity\": {quantity}}}");
+            let answer = service.browse("PUT", &format!("{path}/items/item-{item}"), &kept, &body);
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.cookie().expect("the session has moved").to_owned()
+        };
+        let mut cookies: Vec<_> = std::thread::scope(|scope| {
+            let requests: Vec<_> = (1..REQUESTS)
+                .map(|item| scope.spawn(move || change(item)))
+                .collect();
+            requests
+                .into_iter()
+                .map(|request| request.join().unwrap())
+                .collect()
+        });
+        topology.wait_in_sync(SOON).unwrap();
+        topology.relays().for_each(|relay| relay.pause());
+        cookies.push(change(0));
+        fastrand::shuffle(&mut cookies);
+        for cookie in &cookies {
+            let seen = service.browse("GET", &path, cookie, "");
+            for item in 0..REQUESTS {
+                let item = format!("item-{item}");
+                assert_eq!(seen.quantity(&item), Some(quantity), "{item} {seen:?}");
+            }
+        }
+        topology.relays().for_each(|relay| relay.resume());
+        cookies.truncate(1);
+        kept = cookies.remove(0);
+    }
+}
+
+#[test]
+fn parallel_requests_of_a_browser_lose_nothing() {
+    let topology = Topology::builder().replicas(2).start().unwrap();
+    let key = key_file(&topology, "token-key");
+    let service = Service::start(&topology, &["--token-key-file", &key, "--cookies"]);
+    parallel_requests_of("ann", &service, &topology);
+}
+
+#[test]
+fn two_processes_with_stickiness_lose_nothing_either() {
+    let topology = Topology::builder().replicas(2).start().unwrap();
+    let key = key_file(&topology, "token-key");
+    let services = [(), ()].map(|()| Service::start(&topology, &["--token-key-file", &key, "--cookies"]));
+    // Each of the browsers is always led to the same one.
+    for (user, service) in [("ann", &services[0]), ("bob", &services[1])] {
+        parallel_requests_of(user, service, &topology);
+    }
+    // Without stickiness the other process does not know the session, and takes it to be in doubt.
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relays().for_each(|relay| relay.pause());
+    let mine = services[0].browse("PUT", "/carts/eve/items/plums", "", "{\"quantity\": 3}");
+    let seen = services[1].browse("GET", "/carts/eve", mine.cookie().unwrap(), "");
+    assert_eq!(seen.quantity("plums"), Some(3), "{seen:?}");
+    topology.relays().for_each(|relay| relay.resume());
 }

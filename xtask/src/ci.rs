@@ -107,6 +107,7 @@ impl Ci {
         self.step("test", |workspace| {
             let options = test::Options {
                 selection: Selection::from(&SERVERS[..]),
+                long: false,
                 passed: Vec::new(),
             };
             test::test(workspace, &options)

@@ -87,8 +87,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_what_it_does_not_know() {
-        for command in ["setup", "demo", "test", "model", "ci"] {
-        for command in ["setup", "demo", "faults", "test", "ci"] {
+        for command in ["setup", "demo", "faults", "test", "model", "ci"] {
             let error = run(Args::of(&[command, "--frobnicate"])).unwrap_err();
             assert!(matches!(&error, Error::Usage(text) if text.contains("--frobnicate")));
         }

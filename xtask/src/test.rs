@@ -20,6 +20,8 @@ Options:
   --server NAME  Which server to test against: redis, valkey, redis-6.2, redis-7.4, redis-8.2, or
                  all of them; can be given several times [default: redis, and valkey where it is
                  to be had]
+  --long         Also run the tests that need more than servers: a real browser (Chromium on the
+                 path, or at HIGHWATER_CHROMIUM)
   -h, --help     Print this help
 
 The whole workspace is tested against the first server, and what depends on the server then once
@@ -51,6 +53,8 @@ pub(crate) fn main(args: Args) -> Result<(), Error> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) selection: Selection,
+    /// Also those that are ignored by default.
+    pub(crate) long: bool,
     /// Further arguments of `cargo test`.
     pub(crate) passed: Vec<String>,
 }
@@ -61,6 +65,10 @@ fn parse(mut args: Args) -> Result<Option<Options>, Error> {
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--server" => options.selection.add(&args.value("--server")?)?,
+            "--long" => {
+                args.flag()?;
+                options.long = true;
+            }
             "--" => options.passed = args.remainder(),
             "--help" | "-h" => return Ok(None),
             _ => return Err(unknown("test", &argument)),
@@ -118,6 +126,13 @@ fn try_test(workspace: &Workspace, options: &Options) -> Result<(), Error> {
         }
         println!("{}, against {}", shown(&command), server.version);
         run(&mut command)?;
+        if options.long {
+            let mut command = workspace.cargo(["test", "-p", "highwater-tests", "--", "--ignored"]);
+            command.env("HIGHWATER_SERVER", server.server.name());
+            command.env(server.server.variable(), &server.path);
+            println!("{}, against {}", shown(&command), server.version);
+            run(&mut command)?;
+        }
     }
     println!("{}", summary(&found));
     Ok(())

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Conclusion, Consistency, Continuity, Edges, History, Mark, Marks, Offset, Progress, Requirement, Route,
-    RouteCounts, Scope, View,
+    RouteCounts, Scope, SessionId, Token, View,
 };
 
 /// One user's or one caller's view: the marks that they wrote, the marks that they read, and the
@@ -28,6 +28,7 @@ pub struct Session(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     view: View,
+    id: Option<SessionId>,
     level: Option<Consistency>,
     routes: RouteCounts,
     version: u64,
@@ -40,13 +41,65 @@ impl Session {
         Self::default()
     }
 
-    /// A session that depends on these marks, for instance those of a decoded token.
+    /// A session that goes on where another one was: from its [`token`](Self::token), a decoded one, or marks.
+    ///
+    /// It shares nothing with the other from here on. A task that is to share what it learns with its
+    /// request takes a clone of the session instead.
     #[must_use]
-    pub fn resume(marks: Marks) -> Self {
+    pub fn resume(token: impl Into<Token>) -> Self {
+        let Token { marks, id } = token.into();
         Self(Arc::new(Mutex::new(State {
             view: View::of(marks),
+            id,
             ..State::default()
         })))
+    }
+
+    /// Everything that the session depends on now, and its identity: for a job, a queue, or a
+    /// [`TokenCodec`](crate::TokenCodec).
+    ///
+    /// ```
+    /// use highwater_core::Session;
+    /// # use std::{sync::mpsc, thread};
+    /// # let session = Session::new();
+    /// let (jobs, queue) = mpsc::sync_channel(8);
+    /// let worker = thread::spawn(move || {
+    ///     for token in queue {
+    ///         let session = Session::resume(token);
+    ///         // Reads of this session show what the request had written when it sent the job.
+    /// #       assert!(session.marks().is_empty());
+    ///     }
+    /// });
+    /// jobs.send(session.token())?;
+    /// # drop(jobs);
+    /// # worker.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn token(&self) -> Token {
+        Token {
+            marks: self.marks(),
+            id: self.id(),
+        }
+    }
+
+    /// The session's identity, if it has one.
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.state().id
+    }
+
+    /// Gives the session an identity, unless it has one. What it has then is given back.
+    pub fn identify(&self, id: SessionId) -> SessionId {
+        let mut state = self.state();
+        match state.id {
+            Some(id) => id,
+            None => {
+                state.id = Some(id);
+                state.version += 1;
+                id
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

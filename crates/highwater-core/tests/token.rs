@@ -13,7 +13,8 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{history, mark, marks, scope};
 use highwater_core::{
-    MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks, Offset, Scope, SigningKey, TokenCodec, TokenErrorKind,
+    MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks, Offset, Scope, Session, SessionId, SigningKey, Token, TokenCodec,
+    TokenErrorKind,
 };
 use proptest::prelude::*;
 
@@ -63,7 +64,7 @@ proptest! {
             let _ = codec.decode(&bytes, NOW);
             // And with the outer shell right, signed and unsigned.
             let _ = codec.decode(URL_SAFE_NO_PAD.encode(&bytes).as_bytes(), NOW);
-            for flags in 0..4 {
+            for flags in 0..8 {
                 let whole = [&[1, flags][..], &bytes].concat();
                 let _ = codec.decode(URL_SAFE_NO_PAD.encode(whole).as_bytes(), NOW);
             }
@@ -262,7 +263,7 @@ fn malformed() {
 
 #[test]
 fn version() {
-    for head in [[0, 0], [2, 0], [1, 4], [1, 0x80], [1, 0xff]] {
+    for head in [[0, 0], [2, 0], [1, 8], [1, 16], [1, 0x80], [1, 0xff]] {
         let token = URL_SAFE_NO_PAD.encode([&head[..], &[0; 40]].concat());
         assert_eq!(kind(&signed(), &token, NOW), TokenErrorKind::Version, "{head:?}");
         assert_eq!(
@@ -406,4 +407,107 @@ fn a_short_secret_is_refused() {
     assert!(SigningKey::new([7; SigningKey::MIN_LEN - 1]).is_err());
     assert!(SigningKey::new([7; SigningKey::MIN_LEN]).is_ok());
     assert!(SigningKey::new("").unwrap_err().to_string().contains("16"));
+}
+
+fn session_id() -> SessionId {
+    let mut bytes = [0x5a; 16];
+    (bytes[6], bytes[8]) = (0x7a, 0x9a);
+    SessionId::from_bytes(bytes).unwrap()
+}
+
+#[test]
+fn an_id_travels_in_signed_tokens_only() {
+    let token = Token {
+        id: Some(session_id()),
+        ..one_mark().into()
+    };
+    let text = signed().encode_token(&token, NOW, MAX_TOKEN_LEN);
+    assert_eq!(signed().decode_token(text.as_bytes(), NOW).unwrap(), token);
+
+    let unsigned = TokenCodec::unsigned();
+    let text = unsigned.encode_token(&token, NOW, MAX_TOKEN_LEN);
+    assert_eq!(unsigned.decode_token(text.as_bytes(), NOW).unwrap().id, None);
+    // Nor does an unsigned codec believe one that somebody has put in.
+    let bytes = [&[1, 4, 0][..], session_id().as_bytes(), &[0]].concat();
+    assert_eq!(
+        kind(&unsigned, URL_SAFE_NO_PAD.encode(bytes), 0),
+        TokenErrorKind::Malformed
+    );
+}
+
+#[test]
+fn an_id_is_a_uuid_of_version_7() {
+    assert_eq!(session_id().to_string(), "5a5a5a5a-5a5a-7a5a-9a5a-5a5a5a5a5a5a");
+    for (version, variant) in [(0x4a, 0x9a), (0x7a, 0x1a), (0x7a, 0xda)] {
+        let mut bytes = *session_id().as_bytes();
+        (bytes[6], bytes[8]) = (version, variant);
+        assert!(SessionId::from_bytes(bytes).is_err());
+    }
+}
+
+/// Its signature is right and only its marks are old, so it is still known whose it is.
+#[test]
+fn an_expired_token_says_whose_it_is() {
+    let codec = signed().max_age(Duration::from_secs(100));
+    let token = Token {
+        id: Some(session_id()),
+        ..one_mark().into()
+    };
+    let text = codec.encode_token(&token, NOW, MAX_TOKEN_LEN);
+    let error = codec.decode_token(text.as_bytes(), NOW + 101).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.session_id()),
+        (TokenErrorKind::Expired, Some(session_id()))
+    );
+    let other = TokenCodec::signed(key("another secret altogether"));
+    for error in [
+        codec.decode(text.as_bytes(), NOW - 61).unwrap_err(),
+        other.decode(text.as_bytes(), NOW + 101).unwrap_err(),
+        codec
+            .decode(&text.as_bytes()[..text.len() - 4], NOW + 101)
+            .unwrap_err(),
+    ] {
+        assert_eq!(error.session_id(), None, "{error}");
+    }
+}
+
+#[test]
+fn what_a_carrier_has_no_room_for_is_doubt_of_the_same_session() {
+    let token = Token {
+        id: Some(session_id()),
+        ..one_mark().into()
+    };
+    let whole = signed().encode_token(&token, NOW, MAX_TOKEN_LEN);
+    assert_eq!(signed().encode_token(&token, NOW, whole.len()), whole);
+    let cut = signed().encode_token(&token, NOW, whole.len() - 1);
+    assert!(cut.len() < whole.len());
+    let cut = signed().decode_token(cut.as_bytes(), NOW).unwrap();
+    assert_eq!((cut.marks, cut.id), (Marks::in_doubt(), token.id));
+}
+
+#[test]
+fn a_session_goes_on_from_its_token() {
+    let session = Session::new();
+    session.add_written(&mark(0, 0, 7));
+    assert_eq!(session.token().id, None);
+    assert_eq!(session.identify(session_id()), session_id());
+    let moved = session.version();
+    // The first one stays.
+    let mut other = *session_id().as_bytes();
+    other[0] = 1;
+    let other = SessionId::from_bytes(other).unwrap();
+    assert_eq!(session.identify(other), session_id());
+    assert_eq!(session.version(), moved);
+
+    let resumed = Session::resume(session.token());
+    assert_eq!(
+        (resumed.marks(), resumed.id()),
+        (session.marks(), Some(session_id()))
+    );
+    resumed.add_written(&mark(0, 0, 9));
+    assert_ne!(
+        resumed.marks(),
+        session.marks(),
+        "the two share nothing from there on"
+    );
 }

@@ -9,7 +9,7 @@
 //! response  highwater-token: AQHb…  ←  the session has moved      ←
 //! ```
 //!
-//! A client that sends back the last token it was given, to this service or to another one with the
+//! A client that sends back the last token that it was given, to this service or to another one with the
 //! same key, never sees a state older than its own last write. There is no Redis in this crate: it
 //! works with any `tower` service over [`http`] types, whatever the bodies.
 //!
@@ -46,7 +46,7 @@
 //! // The client sends it along with its next request, which now depends on the write.
 //! let read = Request::get("/cart").header(TOKEN_HEADER, token).body(String::new())?;
 //! let response = service.oneshot(read).await?;
-//! assert_eq!(response.body(), "1");
+//! assert_eq!(response.body().inner(), "1");
 //! // Nothing is new, so there is no new token.
 //! assert!(!response.headers().contains_key(TOKEN_HEADER));
 //! # Ok(())
@@ -90,7 +90,7 @@
 //! let response = service.oneshot(forged).await?;
 //! assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 //! assert_eq!(response.headers()["highwater-error"], "malformed");
-//! assert!(response.body().starts_with(r#"{"error": "the session token can't be used"#));
+//! assert!(response.body().inner().starts_with(r#"{"error": "the session token can't be used"#));
 //! assert_eq!(layer.bad_tokens().of(TokenErrorKind::Malformed), 1);
 //! # Ok(())
 //! # }
@@ -98,29 +98,122 @@
 //!
 //! # What a response's token covers
 //!
-//! Everything that the session had learnt when the response's head left. A write whose future was
-//! dropped before its reply (a timeout in the handler) is in it as doubt. Two things are not in it:
-//! a write in a task that the handler did not wait for, and a write made while the body is still
-//! being streamed. Await writes before you return the response.
+//! Everything that the session had learnt when the response's head left, and in the trailers what it has learnt until
+//! the body's end. A write whose future was dropped before its reply (a timeout in the handler) is in it as
+//! doubt. A write in a task that the handler did not wait for is not: await writes before you return the response,
+//! or hand the task a [token](highwater_core::Session::token) and let it answer in its own way.
+//!
+//! # Bodies that stream, and gRPC
+//!
+//! What is written while a body is produced goes into its trailers:
+//!
+//! | | |
+//! | --- | --- |
+//! | HTTP/2 | always |
+//! | HTTP/1.1 | to clients that send `te: trailers`, as [`PropagateLayer`] does; the response declares them |
+//! | HTTP/1.0, browsers' `fetch`, `EventSource` | never: they can't read trailers. With a [store](#browsers), such a write is known by the session's id before the piece of the body that tells of it leaves; without one, write before you answer |
+//! | gRPC | always: metadata are headers, and the status travels in the trailers. The same layer goes around tonic's server: `Server::builder().layer(SessionLayer::new(codec))` |
+//!
+//! Handlers of tonic find the session in the request's extensions. To refuse a bad token with a status of gRPC:
+//! `.on_bad_token(|bad: BadToken| Status::invalid_argument(bad.to_string()).into_http())`.
 //!
 //! # Clients
 //!
 //! A client keeps the last token that it was sent and sends it along; the text means nothing to it. One
 //! with requests in parallel keeps the token of each response and sends them all, a header each, since
-//! neither of two that were made side by side knows of the other's write. In a browser, a page of another origin sees the header only if the service lists it in
+//! neither of two that were made side by side knows of the other's write; it is then sent one that says what both said.
+//! In Rust, [`PropagateLayer`] does this for tower's clients, and the module `reqwest` for reqwest's: for a service
+//! that calls others on its user's account with the session itself, for all others with a [`TokenJar`].
+//! In a browser, a page of another origin sees the header only if the service lists it in
 //! `access-control-expose-headers`, and may send it only if it is in `access-control-allow-headers`.
 //! A client must not take a token out of a response that came from its own cache: that one is old.
+//!
+//! # Browsers
+//!
+//! With the features `cookie` and `store`, a browser needs no script:
+//!
+//! ```
+//! # #[cfg(all(feature = "cookie", feature = "store"))]
+//! # {
+//! use highwater_core::{SigningKey, TokenCodec};
+//! use highwater_http::{MemoryStore, SessionLayer, TokenCookie};
+//!
+//! # fn layer() -> Result<(), Box<dyn std::error::Error>> {
+//! let codec = TokenCodec::signed(SigningKey::new("thirty-two bytes from /dev/random")?);
+//! let layer = SessionLayer::new(codec)
+//!     .cookie(TokenCookie::new())
+//!     .header(false)
+//!     .store(MemoryStore::default());
+//! # Ok(())
+//! # }
+//! # layer().unwrap();
+//! # }
+//! ```
+//!
+//! A browser sends its requests side by side and keeps the cookie of the response that arrives last, which need not be
+//! the one that has written most. So its session has an id, in the signed token, and a store that merges by the id
+//! what its requests learn. A process that does not know an id (it was restarted, the session was evicted) takes the
+//! session to be in doubt, which costs one shared sample of the primary.
+//!
+//! What a fleet needs is one of these:
+//!
+//! * **stickiness**: all requests of a session go to the same process, each of which has a [`MemoryStore`];
+//! * **a shared store**: a `SessionStore` of your own, over something that all processes reach.
+//!
+//! With neither, one browser's parallel requests that reach different processes can lose a mark to the order of their
+//! responses: each process knows the session, but not what the other has learnt since.
+//!
+//! The first response of all gives the id: requests that a new browser sends in parallel before it has one are sessions of
+//! their own. A page load comes first.
+//!
+//! # Its place among other layers
+//!
+//! From the outside in:
+//!
+//! 1. tracing, CORS (its preflight requests have no session), authentication (strangers then cost no verification);
+//! 2. compression, on either side: trailers pass through it;
+//! 3. **`SessionLayer`**;
+//! 4. timeouts, load shedding, and whatever else may drop a handler's future or answer in its place.
+//!
+//! A timeout *inside* leaves its doubt in the response's token: if a write of the handler was on its way, the next request
+//! asks the primary. A timeout *outside* drops the session with its doubt. Its response has no token, and the next
+//! request does not depend on the write that timed out, whether it has happened or not; what other requests were
+//! told of stays.
+//!
+//! # Caches
+//!
+//! A response with a token gets `cache-control: private`, unless it has a `cache-control` of its own. Don't say `public`
+//! of such a response: a shared cache would give one user's token to others, who then lose their own. One that may be
+//! stored says in `vary` that it depends on the token.
 //!
 //! # Features
 //!
 //! * `axum`: an extractor, so that handlers take the session as an argument.
+//! * `cookie`: tokens in a cookie.
+//! * `reqwest`: sessions for reqwest's requests.
+//! * `store`: what a browser's parallel requests learn is kept together.
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "cookie")]
+mod cookie;
 mod header;
+mod propagate;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 mod session;
+#[cfg(feature = "store")]
+mod store;
 
-pub use header::{CONTINUITY_HEADER, ERROR_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
+#[cfg(feature = "cookie")]
+pub use cookie::{CookieError, SameSite, TokenCookie};
+pub use header::{CONTINUITY_HEADER, ERROR_HEADER, LEVEL_HEADER, MAX_TOKENS, ROUTE_HEADER, TOKEN_HEADER};
+pub use propagate::{PropagateBody, PropagateFuture, PropagateLayer, PropagateService, TokenJar};
 pub use session::{
-    BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionLayer, SessionService,
+    BadToken, BadTokens, Doubt, OnBadToken, Refuse, ResponseFuture, SessionBody, SessionLayer,
+    SessionService, Stateless,
+};
+#[cfg(feature = "store")]
+pub use store::{
+    Kept, MemoryStore, Revision, SessionStore, StoreBody, StoreError, StoreFuture, StoreService, Stored,
 };

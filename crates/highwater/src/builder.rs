@@ -17,7 +17,7 @@ use crate::{
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
     node::{Bounds, Knowledge, NodeAddress, Settings},
-    route::{BlockingPool, Counters, Policy, Reply, Router, Unmet},
+    route::{BlockingPool, Counters, Policy, Reply, Router, Strays, Unmet},
     topology::{Change, Discovery, Members, Registry, Steward, Topology, steward},
 };
 #[cfg(feature = "tls")]
@@ -452,6 +452,7 @@ impl ClientBuilder {
             blocking: BlockingPool::new(self.max_blocking),
             barrier: Router::barrier(),
             unmet: Unmet::default(),
+            strays: Strays::default(),
             check_proofs: self.check_proofs,
             proofs: self.proofs,
             closing: AtomicBool::new(false),

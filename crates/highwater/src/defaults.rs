@@ -88,3 +88,8 @@ pub const FEED_PACE: Duration = Duration::from_millis(100);
 pub const FEED_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// The most keys of one `MGET` that are served by the near cache; longer ones go to a node.
 pub const MAX_CACHED_MGET: usize = 256;
+/// How many reads a second may each ask the primary about marks that are in doubt or that it has never seen (and
+/// [`STRAY_BURST`] at once). More share a sample of it, and replicas answer.
+pub const STRAY_READS_PER_SECOND: f64 = 20.0;
+/// See [`STRAY_READS_PER_SECOND`].
+pub const STRAY_BURST: f64 = 32.0;

@@ -54,7 +54,8 @@ mod topology;
 pub use highwater_core::{
     Consistency, Continuity, Coverage, Edges, History, KeyError, MAX_MARKS, MAX_TOKEN_LEN, Mark, Marks,
     Offset, ParseHistoryError, Point, Progress, Reason, Requirement, Role, Route, RouteCounts, ScanError,
-    Scope, ScopeError, Session, SigningKey, TokenCodec, TokenError, TokenErrorKind, UnknownLevel,
+    Scope, ScopeError, Session, SessionId, SigningKey, Token, TokenCodec, TokenError, TokenErrorKind,
+    UnknownLevel,
 };
 
 #[cfg(feature = "metrics")]

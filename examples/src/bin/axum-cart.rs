@@ -2,7 +2,7 @@
 //! a user a cart older than that user's last change.
 //!
 //! The session comes with the request, as a token in the header `highwater-token`, and goes back with
-//! the response; so any number of these processes over one Redis share it.
+//! the response; so any number of these processes over one Redis share it. With `--cookies` it is for browsers.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -18,7 +18,7 @@ use highwater_examples::{
     api::{self, ApiError, Cart, Item, Line, Quantity, User},
     exit_code, log_to_stderr, serve,
 };
-use highwater_http::{SessionLayer, axum::Session};
+use highwater_http::{MemoryStore, SessionLayer, TokenCookie, axum::Session};
 use redis::AsyncCommands;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -40,6 +40,10 @@ struct Args {
     /// Neither sign tokens nor check them: for callers that are trusted
     #[arg(long)]
     unsigned_tokens: bool,
+    /// Keep sessions in a cookie and, by its id, in this process: for browsers. More than one process then need
+    /// stickiness
+    #[arg(long)]
+    cookies: bool,
     /// How fresh reads are: read-your-writes, monotonic, eventual or primary
     #[arg(long, default_value_t)]
     level: Consistency,
@@ -73,12 +77,21 @@ async fn run(args: Args) -> Result<(), Error> {
         .fold(builder, ClientBuilder::replica)
         .connect()
         .await?;
+    let layer = SessionLayer::new(codec).expose_route(true);
     let routes = Router::new()
         .route("/carts/{user}", get(show))
-        .route("/carts/{user}/items/{sku}", put(put_item).delete(delete_item))
-        .layer(SessionLayer::new(codec).expose_route(true))
-        .route("/status", get(status))
-        .with_state(client);
+        .route("/carts/{user}/items/{sku}", put(put_item).delete(delete_item));
+    let routes = if args.cookies {
+        routes.layer(
+            layer
+                .cookie(TokenCookie::new())
+                .header(false)
+                .store(MemoryStore::default()),
+        )
+    } else {
+        routes.layer(layer)
+    };
+    let routes = routes.route("/status", get(status)).with_state(client);
     Ok(serve::serve(&args.serve, api::complete(routes)).await?)
 }
 

@@ -9,7 +9,7 @@ use std::{
 use highwater_core::{TokenError, TokenErrorKind};
 use http::{Response, StatusCode};
 
-/// Why what a request's token header says can't be used.
+/// What of the session that a request asks for can't be had, and why.
 ///
 /// A response to a refused request has this in its extensions, for layers further out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,16 @@ use http::{Response, StatusCode};
 pub enum BadToken {
     /// A token can't be decoded or believed.
     Unusable(TokenError),
-    /// The header has more than [`MAX_TOKENS`](crate::MAX_TOKENS) values.
+    /// The request has more than [`MAX_TOKENS`](crate::MAX_TOKENS) tokens.
     TooMany,
+    /// [`LEVEL_HEADER`](crate::LEVEL_HEADER) asks for a level that there is not, or that the service does not
+    /// allow. Where it is served all the same, the service's own level holds.
+    Level,
+    /// The store does not know the token's session (any more): what other requests of it have learnt is doubt. Never
+    /// refused, only counted.
+    Forgotten,
+    /// The store can't be asked: as [`Forgotten`](Self::Forgotten).
+    StoreFailed,
 }
 
 impl BadToken {
@@ -28,6 +36,9 @@ impl BadToken {
         match self {
             Self::Unusable(error) => error.kind().as_str(),
             Self::TooMany => TOO_MANY,
+            Self::Level => "level",
+            Self::Forgotten => "forgotten",
+            Self::StoreFailed => "store_failed",
         }
     }
 }
@@ -43,6 +54,11 @@ impl fmt::Display for BadToken {
                 "the request has more than {} session tokens: send the last one only",
                 crate::MAX_TOKENS
             ),
+            Self::Level => f.write_str(
+                "the consistency level that the request asks for can't be had: leave highwater-level out",
+            ),
+            Self::Forgotten => f.write_str("the session is not in the store any more"),
+            Self::StoreFailed => f.write_str("the store of sessions can't be asked"),
         }
     }
 }
@@ -137,17 +153,19 @@ impl BadTokens {
         self.0.iter().map(|(reason, count)| (*reason, *count))
     }
 
-    fn named(&self, reason: &str) -> u64 {
+    /// Those whose reason [`is`](BadToken::as_str) this one.
+    #[must_use]
+    pub fn named(&self, reason: &str) -> u64 {
         self.0.get(reason).copied().unwrap_or(0)
     }
 }
 
 /// The counters that a layer shares with its services. As many entries as there are reasons.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counters(Arc<Mutex<BadTokens>>);
+pub(crate) struct Counters(Arc<Mutex<BadTokens>>);
 
 impl Counters {
-    pub(super) fn count(&self, bad: BadToken) {
+    pub(crate) fn count(&self, bad: BadToken) {
         let mut tokens = self.tokens();
         let count = tokens.0.entry(bad.as_str()).or_default();
         *count = count.saturating_add(1);

@@ -8,7 +8,7 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::service::Outgoing;
+use super::{SessionBody, outgoing::Outgoing};
 
 pin_project! {
     /// The future of [`SessionService`](crate::SessionService).
@@ -26,22 +26,26 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, R> {
-        Called { #[pin] inner: F, outgoing: Outgoing },
-        Refused { response: Ready<Response<R>> },
+        Called { #[pin] inner: F, outgoing: Option<Outgoing> },
+        Refused { response: Ready<Response<SessionBody<R>>> },
+        Done,
     }
 }
 
 impl<F, R> ResponseFuture<F, R> {
     pub(super) fn called(inner: F, outgoing: Outgoing) -> Self {
         Self {
-            state: State::Called { inner, outgoing },
+            state: State::Called {
+                inner,
+                outgoing: Some(outgoing),
+            },
         }
     }
 
     pub(super) fn refused(response: Response<R>) -> Self {
         Self {
             state: State::Refused {
-                response: ready(response),
+                response: ready(response.map(|body| SessionBody::new(body, None))),
             },
         }
     }
@@ -51,16 +55,25 @@ impl<F, R, E> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
 {
-    type Output = F::Output;
+    type Output = Result<Response<SessionBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+        let mut state = self.project().state;
+        match state.as_mut().project() {
             StateProjection::Called { inner, outgoing } => {
                 let mut response = done!(inner.poll(cx))?;
-                outgoing.finish(response.headers_mut());
-                Poll::Ready(Ok(response))
+                let mut outgoing = outgoing.take();
+                // A timeout inside answers while it still holds the handler's future. Once that is dropped, the session
+                // knows which writes are in doubt.
+                state.set(State::Done);
+                if let Some(outgoing) = &mut outgoing {
+                    outgoing.finish(response.headers_mut());
+                }
+                Poll::Ready(Ok(response.map(|body| SessionBody::new(body, outgoing))))
             }
             StateProjection::Refused { response } => Pin::new(response).poll(cx).map(Ok),
+            // As any future that is polled again.
+            StateProjection::Done => Poll::Pending,
         }
     }
 }

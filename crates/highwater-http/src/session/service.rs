@@ -4,15 +4,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use highwater_core::{Continuity, Session};
-use http::{HeaderMap, HeaderValue, Request, Response, header::CACHE_CONTROL};
+use highwater_core::{Session, Token};
+use http::{Request, Response};
 use tower_service::Service;
 
-use super::{BadToken, OnBadToken, ResponseFuture, layer::Config};
-use crate::{
-    CONTINUITY_HEADER, ERROR_HEADER, ROUTE_HEADER, TOKEN_HEADER,
-    header::{read_tokens, visible, write_token},
-};
+use super::{BadToken, OnBadToken, ResponseFuture, SessionBody, config::Config, outgoing::Outgoing};
+use crate::header::Trailers;
 
 /// The service that [`SessionLayer`](crate::SessionLayer) makes.
 #[derive(Clone)]
@@ -52,7 +49,7 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     P: OnBadToken<R>,
 {
-    type Response = S::Response;
+    type Response = Response<SessionBody<R>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, R>;
 
@@ -62,26 +59,42 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut refusal = None;
-        let marks = read_tokens(request.headers(), &self.config.codec, |bad| {
-            tracing::debug!(reason = bad.as_str(), "a session token can't be used: doubt");
+        let mut bad = |bad: BadToken| {
+            tracing::debug!(reason = bad.as_str(), "a session token can't be used");
             self.config.bad_tokens.count(bad);
             if refusal.is_none() {
                 refusal = self.on_bad_token.refuse(bad).map(|response| (bad, response));
             }
-        });
+        };
+        let incoming = self.config.read(request.headers(), &mut bad);
+        let level = self
+            .config
+            .level(request.headers())
+            .inspect_err(|ignored| bad(*ignored));
+        // Neither of two tokens says what the other does: the client that keeps one has to be sent both.
+        let whole = incoming.tokens <= 1;
+        let token = Token {
+            marks: incoming.marks,
+            id: incoming.id,
+        };
         let session = match request.extensions().get::<Session>() {
             // An outer layer's: the handler's writes have to reach that one's token too.
             Some(session) => {
-                session.merge(&marks);
+                session.merge(&token.marks);
+                token.id.map(|id| session.identify(id));
                 session.clone()
             }
             None => {
-                let session = Session::resume(marks);
+                let session = Session::resume(token);
                 request.extensions_mut().insert(session.clone());
                 session
             }
         };
-        let outgoing = Outgoing::new(session, self.config.clone());
+        if let Ok(Some(level)) = level {
+            session.set_level(level);
+        }
+        let trailers = Trailers::of(request.version(), request.headers());
+        let outgoing = Outgoing::new(session, self.config.clone(), whole, trailers).ignoring(level.err());
         match refusal {
             None => ResponseFuture::called(self.inner.call(request), outgoing),
             // The readiness of the inner service is kept for the next call.
@@ -99,56 +112,5 @@ impl<S: fmt::Debug, P> fmt::Debug for SessionService<S, P> {
             .field("inner", &self.inner)
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the response will need: the request's session, and where it was when the request came in.
-pub(super) struct Outgoing {
-    session: Session,
-    version: u64,
-    config: Arc<Config>,
-}
-
-impl Outgoing {
-    fn new(session: Session, config: Arc<Config>) -> Self {
-        Self {
-            version: session.version(),
-            session,
-            config,
-        }
-    }
-
-    /// For every method and status: a GET may write, and a request that failed may have written first.
-    pub(super) fn finish(&self, headers: &mut HeaderMap) {
-        if self.session.version() != self.version {
-            write_token(headers, &self.config.codec, &self.session.marks());
-        }
-        if self.config.expose_route {
-            headers.insert(ROUTE_HEADER, visible(self.session.routes().to_string()));
-        }
-        if self.config.expose_continuity {
-            let continuity = self.session.continuity();
-            if continuity != Continuity::Intact {
-                headers.insert(CONTINUITY_HEADER, HeaderValue::from_static(continuity.as_str()));
-            }
-        }
-        self.keep_private(headers);
-    }
-
-    fn finish_refusal<R>(&self, bad: BadToken, response: &mut Response<R>) {
-        response.extensions_mut().insert(bad);
-        let headers = response.headers_mut();
-        headers.insert(ERROR_HEADER, HeaderValue::from_static(bad.as_str()));
-        write_token(headers, &self.config.codec, &self.session.marks());
-        self.keep_private(headers);
-    }
-
-    fn keep_private(&self, headers: &mut HeaderMap) {
-        if self.config.cache_control
-            && headers.contains_key(TOKEN_HEADER)
-            && !headers.contains_key(CACHE_CONTROL)
-        {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
-        }
     }
 }

@@ -107,3 +107,27 @@ pub(crate) async fn handler(request: Request<String>) -> Result<Response<Marks>,
     }
     Ok(response)
 }
+
+/// A body in pieces, each of which is made when it is asked for, after a write at its offset.
+pub(crate) type Pieces = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
+
+/// The session writes at each of these offsets while the body is under way.
+pub(crate) fn writing_body(session: Session, offsets: impl IntoIterator<Item = u64>) -> Pieces {
+    let offsets: Vec<_> = offsets.into_iter().collect();
+    let pieces = tokio_stream::StreamExt::map(tokio_stream::iter(offsets), move |offset| {
+        session.add_written(&mark(offset));
+        Ok(http_body::Frame::data(bytes::Bytes::from(format!("{offset}\n"))))
+    });
+    http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(pieces))
+}
+
+#[allow(clippy::unused_async, reason = "a handler is")]
+/// Writes at 1 before the response, and at these while its body is under way.
+pub(crate) async fn streaming<B>(
+    request: Request<B>,
+    offsets: std::ops::RangeInclusive<u64>,
+) -> Result<Response<Pieces>, Infallible> {
+    let session = session_of(&request);
+    session.add_written(&mark(1));
+    Ok(Response::new(writing_body(session, offsets)))
+}

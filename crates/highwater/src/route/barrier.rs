@@ -29,6 +29,8 @@ struct State {
     running: bool,
     last: Option<Instant>,
     task: Option<JoinHandle<()>>,
+    /// Who is to be asked: the primary of whoever joined last. It can change while others go on joining.
+    primary: Option<Arc<Node>>,
 }
 
 impl Barrier {
@@ -46,11 +48,12 @@ impl Barrier {
         let start = {
             let mut state = self.state();
             state.waiting.push(done);
+            state.primary = Some(Arc::clone(primary));
             !std::mem::replace(&mut state.running, true)
         };
         if start {
             // A task of its own: the first caller may go away while others wait.
-            let task = tokio::spawn(Arc::clone(self).run(Arc::clone(primary)));
+            let task = tokio::spawn(Arc::clone(self).run());
             self.state().task = Some(task);
         }
         sampled.await.map_err(|_| closed())?
@@ -66,7 +69,7 @@ impl Barrier {
         task.inspect(JoinHandle::abort)
     }
 
-    async fn run(self: Arc<Self>, primary: Arc<Node>) {
+    async fn run(self: Arc<Self>) {
         // If this task is ended early, the next caller must start another.
         let mut stopped = Stopped(Some(&self));
         loop {
@@ -74,12 +77,16 @@ impl Barrier {
             if let Some(last) = last {
                 tokio::time::sleep_until(last + BARRIER_PACE).await;
             }
-            let waiting = {
+            let (waiting, primary) = {
                 let mut state = self.state();
                 state.last = Some(Instant::now());
-                std::mem::take(&mut state.waiting)
+                (std::mem::take(&mut state.waiting), state.primary.take())
             };
-            let outcome = sample(&primary).await;
+            let outcome = match primary {
+                Some(primary) => sample(&primary).await,
+                // Nobody has joined.
+                None => Err(closed()),
+            };
             for done in waiting {
                 let _ = done.send(outcome.clone());
             }

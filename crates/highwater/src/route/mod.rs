@@ -9,6 +9,7 @@ mod counters;
 mod own;
 mod pool;
 mod service;
+mod strays;
 mod unmet;
 
 use std::{
@@ -32,7 +33,7 @@ use tracing::{Instrument, Span, field::Empty};
 pub use self::counters::{Anomalies, ReadCount};
 pub(crate) use self::{
     admit::Read, cached::Outlook, counters::Counters, own::Own, pool::BlockingPool, service::RouteService,
-    unmet::Unmet,
+    strays::Strays, unmet::Unmet,
 };
 use self::{barrier::Barrier, choose::Choice};
 use crate::{
@@ -106,6 +107,7 @@ pub(crate) struct Router {
     pub(crate) blocking: BlockingPool,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) unmet: Unmet,
+    pub(crate) strays: Strays,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
     /// False: by explicit choice nothing is proven, and everything goes to the primary.
@@ -346,6 +348,10 @@ impl Router {
             }
         }
         let mut reply = match at_primary {
+            // Rare, so it does not make the other reads' futures larger.
+            Some(Reason::InDoubt) if self.too_many_in_doubt() => {
+                Box::pin(self.read_by_sample(&read, Reason::InDoubt)).await
+            }
             Some(reason) => self.read_primary(&read, reason).await,
             None => self.read_anywhere(&read).await,
         }?;
@@ -399,6 +405,19 @@ impl Router {
 
     /// A read that any node with a sufficient proof may answer.
     async fn read_anywhere(&self, read: &Read<'_>) -> Result<Reply, Error> {
+        let fallback = match self.read_replicas(read).await {
+            Ok(reply) => return Ok(reply),
+            Err(fallback) => fallback,
+        };
+        self.counters.count_fallback(fallback);
+        if self.is_one_of_many(read) {
+            return Box::pin(self.read_by_sample(read, fallback)).await;
+        }
+        self.read_primary(read, fallback).await
+    }
+
+    /// A reply of a replica that proves to have all that is asked for, or why there is none.
+    async fn read_replicas(&self, read: &Read<'_>) -> Result<Reply, Reason> {
         let mut reason = if read.level == Consistency::Eventual {
             Reason::Level
         } else if read.at_replicas().is_empty() {
@@ -410,13 +429,13 @@ impl Router {
         let mut deadline = None;
         let mut tried = 0;
         let mut failed: Option<Arc<Node>> = None;
-        let fallback = loop {
+        loop {
             if tried == REPLICA_ATTEMPTS {
-                break if failed.is_some() {
+                return Err(if failed.is_some() {
                     Reason::Unhealthy
                 } else {
                     Reason::Behind
-                };
+                });
             }
             let (node, connection) = match self.choose(requirement, failed.as_ref(), &mut deadline) {
                 Choice::Ask(node, connection) => (node, connection),
@@ -428,7 +447,7 @@ impl Router {
                     reason = Reason::Waited;
                     continue;
                 }
-                Choice::Primary(reason) => break reason,
+                Choice::Primary(reason) => return Err(reason),
             };
             tried += 1;
             match self.try_replica(read, &node, &connection).await {
@@ -441,11 +460,9 @@ impl Router {
                 }
                 Tried::Behind => {}
                 Tried::Failed => failed = Some(node),
-                Tried::Lacks => break Reason::Command,
+                Tried::Lacks => return Err(Reason::Command),
             }
-        };
-        self.counters.count_fallback(fallback);
-        self.read_primary(read, fallback).await
+        }
     }
 
     async fn try_replica(&self, read: &Read<'_>, node: &Node, connection: &Connection) -> Tried {

@@ -79,6 +79,7 @@ impl Router {
             Coverage::Behind | Coverage::Covered => (Policy::Primary, ErrorKind::UnknownHistory, ""),
         };
         self.tell_unmet(coverage);
+        self.count_stray(coverage);
         if policy == Policy::Proceed {
             for point in read.requirement.points() {
                 self.unmet.remember((progress.history, point.history));
