@@ -1,6 +1,8 @@
 //! Commands: their encoding is read as it was written, a unit is as demanding as its most demanding command, and
 //! nothing that takes a connection's state gets onto a shared one, whatever the server's table says.
 
+use std::sync::LazyLock;
+
 use highwater::{
     Class, Command,
     internals::{Classifier, arguments, encoded_commands, parse_reply},
@@ -29,6 +31,9 @@ const NEVER: [&str; 6] = ["RESET", "QUIT", "HELLO", "SUBSCRIBE", "MONITOR", "PSY
 /// What no table may make a read of by saying nothing of it.
 const WRITES: [&str; 6] = ["SET", "DEL", "EVAL", "SORT", "GEORADIUS", "PUBLISH"];
 
+/// The static table, made once.
+static TABLE: LazyLock<Classifier> = LazyLock::new(Classifier::default);
+
 /// The first byte says what the rest is: encoded commands as they are; lines of words that make commands; or, before
 /// a zero byte, a server's reply to `COMMAND`, and then such lines.
 ///
@@ -41,7 +46,7 @@ pub fn check(input: &[u8]) {
     };
     match mode % 3 {
         0 => encoded(rest),
-        1 => written(&Classifier::default(), true, rest),
+        1 => written(&TABLE, true, rest),
         _ => {
             let zero = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
             let (reply, lines) = rest.split_at(zero);
@@ -60,10 +65,9 @@ pub fn check(input: &[u8]) {
 fn encoded(packed: &[u8]) {
     let commands: Vec<_> = encoded_commands(packed).collect();
     assert!(packed.starts_with(&commands.concat()));
-    let table = Classifier::default();
     for atomic in [false, true] {
-        let class = table.classify_encoded(packed, atomic);
-        let looks = table.look_at_encoded(packed, atomic);
+        let class = TABLE.classify_encoded(packed, atomic);
+        let looks = TABLE.look_at_encoded(packed, atomic);
         if let (Ok(class), Ok(looks)) = (class, looks) {
             let writes = looks.iter().any(|look| look.writes);
             assert_eq!(

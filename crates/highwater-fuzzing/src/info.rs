@@ -112,8 +112,10 @@ fn offset(text: &[u8]) -> Option<Option<u64>> {
         .ok()
         .filter(|text| !text.starts_with('+'))?;
     let number: i128 = text.parse().ok()?;
-    match u64::try_from(number) {
-        Ok(offset) => (offset <= i64::MAX as u64).then_some(Some(offset)),
-        Err(_) => (number > -(1 << 63)).then_some(None),
+    let most = i128::from(i64::MAX);
+    match number {
+        _ if number > most || number < -most => None,
+        ..0 => Some(None),
+        offset => Some(u64::try_from(offset).ok()),
     }
 }

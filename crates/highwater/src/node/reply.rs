@@ -11,6 +11,9 @@ use crate::error::{Error, ErrorKind};
 
 /// The longest string that a reply may hold, in bytes: twice what servers allow by default.
 const MAX_BULK: usize = 1 << 30;
+/// The most that a nested reply may take in memory, in bytes, its strings and its elements together: a
+/// server that goes on for ever is found out by its headers.
+const MAX_REPLY: usize = 2 * MAX_BULK;
 /// The deepest nesting that a reply may have.
 const MAX_DEPTH: usize = 64;
 /// The longest line (a simple string, an error, a number) that a reply may hold, in bytes.
@@ -22,6 +25,8 @@ const MAX_RESERVE: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     stack: Vec<Partial>,
+    /// What the reply takes in memory, as far as it has been announced.
+    size: usize,
 }
 
 /// A reply of which some elements are still to come.
@@ -78,6 +83,7 @@ impl Parser {
             };
             loop {
                 let Some(partial) = self.stack.last_mut() else {
+                    self.size = 0;
                     return Ok(Some(value));
                 };
                 partial.items.push(value);
@@ -120,6 +126,7 @@ impl Parser {
                     let Some(data) = blob(bytes, after, len)? else {
                         return Ok(None);
                     };
+                    self.announced(len)?;
                     *at = after + len + 2;
                     return Ok(Some(Item::Value(Value::BulkString(data.to_vec()))));
                 }
@@ -129,6 +136,7 @@ impl Parser {
                 if blob(bytes, after, len)?.is_none() {
                     return Ok(None);
                 }
+                self.announced(len)?;
                 *at = after + len + 2;
                 return by_library(bytes.get(start..*at)).map(|value| Some(Item::Value(value)));
             }
@@ -160,6 +168,7 @@ impl Parser {
         if self.stack.len() >= MAX_DEPTH {
             return Err(malformed("nested too deeply"));
         }
+        self.announced(remaining.saturating_mul(size_of::<Value>()))?;
         *at = after;
         let partial = Partial {
             shape,
@@ -171,6 +180,14 @@ impl Parser {
         }
         self.stack.push(partial);
         Ok(Some(Item::Opened))
+    }
+
+    fn announced(&mut self, size: usize) -> Result<(), Error> {
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_REPLY {
+            return Err(malformed("larger than any reply may be"));
+        }
+        Ok(())
     }
 }
 
@@ -467,6 +484,9 @@ mod tests {
             b"$4294967296\r\n",
             b"$1\r\nab\r\n",
             b"*9223372036854775807\r\n",
+            b"*100000000\r\n",
+            b"%50000000\r\n",
+            b"*2\r\n*60000000\r\n",
             b":1x\r\n",
             b":\r\n",
             b"+a\rb\r\n",
