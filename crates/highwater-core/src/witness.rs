@@ -96,7 +96,11 @@ impl Witness {
     #[must_use]
     pub fn bounds(&self, replied: &Replied, trailing: Option<&Progress>) -> Option<(Progress, Progress)> {
         match (replied.leading, trailing) {
-            (Some(low), Some(high)) if replied.nulls == self.nulls && low.history == high.history => {
+            (Some(low), Some(high))
+                if replied.nulls == self.nulls
+                    && low.history == high.history
+                    && low.applied <= high.applied =>
+            {
                 Some((low, *high))
             }
             _ => None,
