@@ -471,26 +471,32 @@ impl Driver {
     /// The transaction around the call in front has been carried out, or refused.
     #[cold]
     fn enclosed(&mut self) -> Result<(), Error> {
-        let replies = std::mem::take(&mut self.collected);
-        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+        let Some(Slot::Call(call)) = self.expected.front() else {
             return Ok(());
         };
-        self.batch.calls += 1;
-        let (value, info) = call.enclosure.open(replies);
+        let enclosure = call.enclosure;
+        let refused = Enclosure::refused(&self.collected)?;
+        let (value, info) = enclosure.open(std::mem::take(&mut self.collected));
         let text = match &info {
             Some(Value::BulkString(text)) => Some(text.as_slice()),
             Some(Value::VerbatimString { text, .. }) => Some(text.as_bytes()),
             _ => None,
         };
-        let proof = match text {
-            Some(text) => {
-                let progress = self.sample(text)?;
+        let progress = text.map(|text| self.sample(text)).transpose()?;
+        // Nothing fails from here on. Until here the call is in its place, to be told why.
+        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+            return Ok(());
+        };
+        self.batch.calls += 1;
+        let proof = match progress {
+            Some(progress) => {
                 self.learn(&progress);
                 self.observed(progress, None);
                 // One point in time: nothing before it, and nothing after.
                 Proof::Between(progress, Some(progress))
             }
-            None => Proof::Refused,
+            None if refused => Proof::Refused,
+            None => Proof::None,
         };
         answer(call, value, proof);
         Ok(())
