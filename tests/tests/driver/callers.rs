@@ -69,7 +69,7 @@ pub(crate) fn callers() -> impl Strategy<Value = Vec<Caller>> {
             after,
             polls,
         });
-    prop::collection::vec(caller, 1..40)
+    prop::collection::vec(caller, 1..60)
 }
 
 /// What the callers of a session have been shown: what later ones may not be shown less than.

@@ -44,21 +44,28 @@ pub(crate) enum Step {
     Reset(u8),
 }
 
+/// Steps of which some, or none, end the connection: until there is another one, callers are turned away.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        8 => Just(Step::Plain),
-        4 => (2..9_u8).prop_map(Step::Pieces),
-        2 => (1..6_u8).prop_map(Step::Late),
-        1 => Just(Step::Invalidate),
-        1 => Just(Step::Push),
-        6 => Just(Step::Advance),
-        2 => (0..100_u8).prop_map(Step::Replace),
-        1 => Just(Step::Forget),
-        1 => Just(Step::Refuse),
-        1 => (0..=100_u8).prop_map(Step::End),
-        1 => (0..=100_u8).prop_map(Step::Reset),
-    ];
-    prop::collection::vec(step, 0..60)
+    prop::bool::ANY.prop_flat_map(|ends| {
+        let end = (0..=100_u8, prop::bool::ANY).prop_map(move |(percent, reset)| match reset {
+            _ if !ends => Step::Plain,
+            true => Step::Reset(percent),
+            false => Step::End(percent),
+        });
+        let step = prop_oneof![
+            24 => Just(Step::Plain),
+            12 => (2..9_u8).prop_map(Step::Pieces),
+            6 => (1..6_u8).prop_map(Step::Late),
+            3 => Just(Step::Invalidate),
+            3 => Just(Step::Push),
+            18 => Just(Step::Advance),
+            6 => (0..100_u8).prop_map(Step::Replace),
+            3 => Just(Step::Forget),
+            3 => Just(Step::Refuse),
+            2 => end,
+        ];
+        prop::collection::vec(step, 0..100)
+    })
 }
 
 /// How far the primary's stream goes.
