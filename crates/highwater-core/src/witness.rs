@@ -116,6 +116,13 @@ impl Witness {
         both && self.previous.history == progress.history
     }
 
+    /// True when this sample can't be of the server that gave the one before: within one history, a primary's offset
+    /// only grows. (A replica's does not: law 4.) To be asked before [`observe`](Self::observe).
+    #[must_use]
+    pub fn is_contradicted(&self, progress: &Progress) -> bool {
+        self.proves(progress) && progress.applied < self.previous.applied
+    }
+
     /// True when this sample is at or past every write that was acknowledged on the connection before it: the node is
     /// a primary, and its data were not replaced since the previous sample. Where there is no tracking, only an
     /// unchanged ID tells that. To be asked before [`observe`](Self::observe).

@@ -112,6 +112,7 @@ impl Caller {
         client: Client,
         sessions: [Session; SESSIONS],
         shown: Arc<Shown>,
+        hostile: bool,
     ) -> Outcome {
         for _ in 0..self.after {
             tokio::task::yield_now().await;
@@ -148,7 +149,7 @@ impl Caller {
                     }
                 });
             }
-            Some(Err(error)) => outcome.unsent = self.own_error(&error, &asked),
+            Some(Err(error)) => outcome.unsent = self.own_error(&error, &asked, hostile),
         }
         outcome
     }
@@ -251,7 +252,7 @@ impl Caller {
     }
 
     /// Checks that an error is one that this caller may be told; true when it says that a write was not sent.
-    fn own_error(&self, error: &Error, asked: &[(bool, String)]) -> bool {
+    fn own_error(&self, error: &Error, asked: &[(bool, String)], hostile: bool) -> bool {
         let writes = asked.iter().any(|(writes, _)| *writes);
         match error.kind() {
             ErrorKind::Server => {
@@ -267,7 +268,11 @@ impl Caller {
                 assert!(writes, "{self:?}: {error}");
                 false
             }
-            ErrorKind::Disconnected => {
+            ErrorKind::Disconnected | ErrorKind::Protocol => {
+                assert!(
+                    hostile || error.kind() == ErrorKind::Disconnected,
+                    "{self:?}: {error}"
+                );
                 assert!(!writes, "{self:?}: {error}");
                 false
             }

@@ -20,10 +20,10 @@ use std::{
 };
 
 use callers::{Caller, Outcome, SESSIONS, Shown, callers};
-use common::{SOON, in_doubt};
+use common::{SOON, in_doubt, until};
 use highwater::{Client, Command, Role, Session, redis};
 use highwater_testkit::Peer;
-use node::{Node, Step, Stream, steps};
+use node::{Node, Nonsense, Step, Stream, nonsense, steps};
 use proptest::{prelude::*, test_runner::RngSeed};
 use tokio::{runtime, task::JoinSet};
 
@@ -49,6 +49,8 @@ struct Plot {
     callers: Vec<Caller>,
     primary: Vec<Step>,
     replica: Vec<Step>,
+    /// What the primary and the replica say once, of what no server says.
+    nonsense: [Option<Nonsense>; 2],
     /// The peers and the callers are on several threads.
     threads: bool,
 }
@@ -59,9 +61,19 @@ fn plots() -> impl Strategy<Value = Plot> {
             callers,
             primary,
             replica,
+            nonsense: [None, None],
             threads,
         },
     )
+}
+
+fn hostile_plots() -> impl Strategy<Value = Plot> {
+    let primary = prop::option::of(nonsense(Role::Primary));
+    let replica = prop::option::of(nonsense(Role::Replica));
+    (plots(), primary, replica).prop_map(|(plot, primary, replica)| Plot {
+        nonsense: [primary, replica],
+        ..plot
+    })
 }
 
 fn play(plot: Plot, resp3: bool) {
@@ -80,12 +92,14 @@ fn play(plot: Plot, resp3: bool) {
 
 async fn perform(plot: Plot, resp3: bool) {
     let stream = Stream::new();
-    let primary = Peer::start(Node::new(Role::Primary, resp3, &stream, plot.primary))
-        .await
-        .unwrap();
-    let replica = Peer::start(Node::new(Role::Replica, resp3, &stream, plot.replica))
-        .await
-        .unwrap();
+    let hostile = plot.nonsense.iter().any(Option::is_some);
+    let [to_primary, to_replica] = plot.nonsense;
+    let primary = Node::new(Role::Primary, resp3, &stream, plot.primary).talking(to_primary);
+    let replica = Node::new(Role::Replica, resp3, &stream, plot.replica).talking(to_replica);
+    let [primary, replica] = [
+        Peer::start(primary).await.unwrap(),
+        Peer::start(replica).await.unwrap(),
+    ];
     let client = Client::builder()
         .primary(primary.url())
         .replica(replica.url())
@@ -99,7 +113,13 @@ async fn perform(plot: Plot, resp3: bool) {
     let shown = Arc::new(Shown::default());
     let mut tasks = JoinSet::new();
     for (number, caller) in plot.callers.into_iter().enumerate() {
-        tasks.spawn(caller.run(number, client.clone(), sessions.clone(), Arc::clone(&shown)));
+        tasks.spawn(caller.run(
+            number,
+            client.clone(),
+            sessions.clone(),
+            Arc::clone(&shown),
+            hostile,
+        ));
     }
     let mut outcomes: Vec<Outcome> = Vec::new();
     while let Some(outcome) = tasks.join_next().await {
@@ -107,8 +127,11 @@ async fn perform(plot: Plot, resp3: bool) {
     }
 
     // Once nothing happens any more, all is well again.
-    primary.script(Node::calm_down);
-    replica.script(Node::calm_down);
+    for peer in [&primary, &replica] {
+        peer.script(Node::calm_down);
+        let given_up = || !peer.script(Node::is_believed);
+        until("a connection with nonsense on it is given up", given_up).await;
+    }
     client.ready(SOON).await.unwrap();
     for session in &sessions {
         settle(&client, session).await;
@@ -161,5 +184,10 @@ proptest! {
     #[test]
     fn with_resp2_too(plot in plots()) {
         play(plot, false);
+    }
+
+    #[test]
+    fn nonsense_ends_the_connection_and_is_nobodys_reply(plot in hostile_plots(), resp3 in prop::bool::weighted(0.7)) {
+        play(plot, resp3);
     }
 }

@@ -68,6 +68,88 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+/// Bytes instead of a reply.
+#[derive(Clone, Debug)]
+pub(crate) struct Nonsense {
+    /// The how many-th request it is for, of all or of those for INFO.
+    after: usize,
+    for_info: bool,
+    bytes: Vec<u8>,
+}
+
+/// Bytes that are no reply, or none to the request that they come for, and by which a client can see that.
+pub(crate) fn nonsense(role: Role) -> impl Strategy<Value = Nonsense> {
+    (1..12_usize, prop::bool::ANY).prop_flat_map(move |(after, for_info)| {
+        let bytes = if for_info { no_info(role) } else { no_reply() };
+        prop::sample::select(bytes).prop_map(move |bytes| Nonsense {
+            after,
+            for_info,
+            bytes,
+        })
+    })
+}
+
+fn no_reply() -> Vec<Vec<u8>> {
+    let short = [
+        "?\r\n",
+        "\r\n",
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "$-2\r\n",
+        "$x\r\n",
+        "$1\r\nab\r\n",
+        "$99999999999\r\n",
+        "$9223372036854775807\r\n",
+        "*99999999999\r\n",
+        "*60000000\r\n",
+        "%30000000\r\n+a\r\n",
+        "*2\r\n:1\r\n*18446744073709551616\r\n",
+        ":1x\r\n",
+        "+a\rb\r\n",
+        "#x\r\n",
+        ",x\r\n",
+        ">-1\r\n",
+        ">1\r\n:1\r\n",
+        "|-1\r\n",
+        "=2\r\nab\r\n",
+    ];
+    let mut all: Vec<_> = short.into_iter().map(|text| text.as_bytes().to_vec()).collect();
+    all.push(b"*1\r\n".repeat(1000));
+    all.push(b"x".repeat(70_000));
+    all.push([b"+", &b"x".repeat(70_000)[..], b"\r\n"].concat());
+    all
+}
+
+/// What is no reply to `INFO replication`, least of all of the node that it came from.
+fn no_info(role: Role) -> Vec<Vec<u8>> {
+    let text = |text: &str| format!("${}\r\n{text}\r\n", text.len()).into_bytes();
+    let mut all = vec![
+        text(""),
+        text("role:master\r\n"),
+        text(&primary_info("no history", 100)),
+        text(&primary_info(HISTORY, 100).replace("role:master", "role:sentinel")),
+        text(&primary_info(HISTORY, 100).repeat(2)),
+        text(&replica_info(HISTORY, u64::MAX)),
+        text(&replica_info(HISTORY, 100).replace("slave_repl_offset", "offset")),
+    ];
+    all.extend(
+        [
+            "+PONG\r\n",
+            ":5\r\n",
+            "*0\r\n",
+            "_\r\n",
+            "$-1\r\n",
+            "=2\r\nab\r\n",
+            "%1\r\n+a\r\n:1\r\n",
+        ]
+        .map(Into::into),
+    );
+    if role == Role::Primary {
+        // It is the same history, and a primary never goes back in it.
+        all.push(text(&primary_info(HISTORY, 1)));
+    }
+    all
+}
+
 /// How far the primary's stream goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream(Arc<AtomicU64>);
@@ -96,6 +178,10 @@ pub(crate) struct Node {
     steps: VecDeque<Step>,
     /// Which commands have come in, by what they are about.
     pub(crate) seen: Vec<String>,
+    /// What it says once, of what no server says.
+    nonsense: Option<Nonsense>,
+    /// The connection that it has said it on, while that is up.
+    confused: Option<usize>,
     /// What is queued on which connection; `None` where something was refused.
     queued: HashMap<usize, Option<Vec<Request>>>,
 }
@@ -110,13 +196,39 @@ impl Node {
             forgotten: false,
             steps: steps.into(),
             seen: Vec::new(),
+            nonsense: None,
+            confused: None,
             queued: HashMap::new(),
         }
+    }
+
+    pub(crate) fn talking(mut self, nonsense: Option<Nonsense>) -> Self {
+        self.nonsense = nonsense;
+        self
     }
 
     /// From now on nothing happens to it any more.
     pub(crate) fn calm_down(&mut self) {
         self.steps.clear();
+        self.nonsense = None;
+    }
+
+    /// True while a connection is up on which it has said nonsense.
+    pub(crate) fn is_believed(&mut self) -> bool {
+        self.confused.is_some()
+    }
+
+    /// What it says instead of a reply, if now is the time for it.
+    fn nonsense(&mut self, connection: usize, request: &Request) -> Option<Vec<u8>> {
+        let nonsense = self.nonsense.as_mut()?;
+        if nonsense.for_info && !request.is_info() || self.queued.contains_key(&connection) {
+            return None;
+        }
+        nonsense.after = nonsense.after.saturating_sub(1);
+        if nonsense.after > 0 {
+            return None;
+        }
+        self.nonsense.take().map(|nonsense| nonsense.bytes)
     }
 
     /// Where what it shows is.
@@ -227,6 +339,12 @@ impl Script for Node {
         }
     }
 
+    fn ended(&mut self, connection: usize) {
+        if self.confused == Some(connection) {
+            self.confused = None;
+        }
+    }
+
     fn speaks_resp3(&self) -> bool {
         self.resp3
     }
@@ -234,6 +352,10 @@ impl Script for Node {
     fn answer(&mut self, connection: usize, request: &Request) -> Vec<Play> {
         if matches!(request.name().as_str(), "GET" | "SET") {
             self.seen.push(request.argument(1).to_owned());
+        }
+        if let Some(nonsense) = self.nonsense(connection, request) {
+            self.confused = Some(connection);
+            return vec![Play::bytes(nonsense)];
         }
         let step = self.steps.pop_front().unwrap_or(Step::Plain);
         let mut bytes = self.happen(step).unwrap_or_default().as_bytes().to_vec();

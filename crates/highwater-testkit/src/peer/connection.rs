@@ -18,6 +18,7 @@ use crate::lock;
 pub(super) async fn serve<S: Script>(socket: TcpStream, number: usize, shared: Arc<Shared<S>>) {
     // How it ended is the client's to notice.
     let _ = play_along(socket, number, &shared).await;
+    lock(&shared.script).ended(number);
 }
 
 async fn play_along<S: Script>(mut socket: TcpStream, number: usize, shared: &Shared<S>) -> io::Result<()> {

@@ -70,6 +70,11 @@ pub trait Script: Send + 'static {
         None
     }
 
+    /// A connection has ended, by whichever side.
+    fn ended(&mut self, connection: usize) {
+        let _ = connection;
+    }
+
     /// False: it knows no `HELLO`, so that RESP2 is spoken.
     fn speaks_resp3(&self) -> bool {
         true

@@ -320,6 +320,9 @@ impl Driver {
                 None => return Ok(()),
                 Some(Value::Push { kind, data }) => self.push(&kind, &data),
                 // An INFO that was refused proves nothing.
+                Some(Value::ServerError(_)) if info => self.info(None)?,
+                Some(_) if info && self.node.settings.proofs => return Err(no_info()),
+                // PING's.
                 Some(_) if info => self.info(None)?,
                 Some(value) => self.reply(value)?,
             }
@@ -352,16 +355,17 @@ impl Driver {
     }
 
     fn sample(&mut self, text: &[u8]) -> Result<Progress, Error> {
-        if self.last_info == text {
+        // Before the first one there is none, and an empty one would be taken for it.
+        if self.last_info == text && !text.is_empty() {
             return Ok(*self.witness.previous());
         }
-        let progress = Progress::scan(text).map_err(|error| {
-            Error::new(
+        let progress = Progress::scan(text).map_err(|error| no_info().with_source(error))?;
+        if self.witness.is_contradicted(&progress) {
+            return Err(Error::new(
                 ErrorKind::Protocol,
-                "the server's replication state makes no sense",
-            )
-            .with_source(error)
-        })?;
+                "the primary went back in its own history: these are not one server's replies",
+            ));
+        }
         self.last_info.clear();
         self.last_info.extend_from_slice(text);
         Ok(progress)
@@ -610,6 +614,13 @@ impl Drop for Driver {
         });
         self.conclude_all(&error);
     }
+}
+
+fn no_info() -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        "the server's replication state makes no sense",
+    )
 }
 
 /// Hands a caller their reply. They may be gone: then nobody else may have it.
