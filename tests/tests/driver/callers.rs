@@ -40,6 +40,17 @@ pub(crate) struct Caller {
 
 pub(crate) const SESSIONS: usize = 3;
 
+/// A caller of the first session that begins at once and stays.
+pub(crate) fn caller(ask: Ask, level: Consistency) -> Caller {
+    Caller {
+        ask,
+        level,
+        session: 0,
+        after: 0,
+        polls: None,
+    }
+}
+
 pub(crate) fn callers() -> impl Strategy<Value = Vec<Caller>> {
     let ask = prop_oneof![
         6 => Just(Ask::Read),

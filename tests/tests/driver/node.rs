@@ -35,7 +35,8 @@ pub(crate) enum Step {
     /// The replica's data are replaced by those of so many per cent of the stream, with a null push as of a full
     /// resync; the primary is flushed.
     Replace(u8),
-    /// The replica begins a full resync that does not come to its end: `INFO` says 1, and its data are as they were.
+    /// The replica gives up its place: `INFO` says 1. Its data are as they were, which is more than the servers that
+    /// were measured leave, and nothing that they promise not to.
     Forget,
     /// The request is refused.
     Refuse,
@@ -77,16 +78,21 @@ pub(crate) struct Nonsense {
     bytes: Vec<u8>,
 }
 
-/// Bytes that are no reply, or none to the request that they come for, and by which a client can see that.
-pub(crate) fn nonsense(role: Role) -> impl Strategy<Value = Nonsense> {
-    (1..12_usize, prop::bool::ANY).prop_flat_map(move |(after, for_info)| {
-        let bytes = if for_info { no_info(role) } else { no_reply() };
-        prop::sample::select(bytes).prop_map(move |bytes| Nonsense {
-            after,
+/// Nonsense of all kinds that a client can see to be that, for the first request that it can be for.
+pub(crate) fn all_nonsense(role: Role) -> impl Iterator<Item = Nonsense> {
+    let of = |bytes: Vec<Vec<u8>>, for_info| {
+        bytes.into_iter().map(move |bytes| Nonsense {
+            after: 1,
             for_info,
             bytes,
         })
-    })
+    };
+    of(no_reply(), false).chain(of(no_info(role), true))
+}
+
+pub(crate) fn nonsense(role: Role) -> impl Strategy<Value = Nonsense> {
+    let all: Vec<_> = all_nonsense(role).collect();
+    (1..12_usize, prop::sample::select(all)).prop_map(|(after, nonsense)| Nonsense { after, ..nonsense })
 }
 
 fn no_reply() -> Vec<Vec<u8>> {
@@ -213,8 +219,13 @@ impl Node {
         self.nonsense = None;
     }
 
+    /// True when it has said what nonsense it had to say.
+    pub(crate) fn has_talked(&self) -> bool {
+        self.nonsense.is_none()
+    }
+
     /// True while a connection is up on which it has said nonsense.
-    pub(crate) fn is_believed(&mut self) -> bool {
+    pub(crate) fn is_believed(&self) -> bool {
         self.confused.is_some()
     }
 
