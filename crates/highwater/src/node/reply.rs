@@ -254,11 +254,11 @@ pub(crate) fn text<'a>(bytes: &'a [u8], at: &mut usize) -> Read<Option<&'a [u8]>
     let Some(data) = blob(bytes, after, len)? else {
         return Ok(None);
     };
-    let text = match data {
+    let text = match data.split_at_checked(4) {
+        _ if !verbatim => data,
         // A verbatim string opens with its format: `txt:`.
-        [_, _, _, b':', text @ ..] if verbatim => text,
-        _ if verbatim => return Ok(Some(None)),
-        data => data,
+        Some(([format @ .., b':'], text)) if !format.contains(&b':') => text,
+        _ => return Ok(Some(None)),
     };
     *at = after + len + 2;
     Ok(Some(Some(text)))
@@ -520,6 +520,7 @@ mod tests {
             &b"-NOPERM no\r\n"[..],
             b"=2\r\nab\r\n$1\r\nx\r\n",
             b"=9\r\nlonger:ab\r\n",
+            b"=7\r\ntx::abc\r\n",
             b"$-1\r\n",
         ] {
             let mut at = 0;
