@@ -129,7 +129,8 @@ fn is_plain(bytes: &[u8]) -> bool {
         .windows(2)
         .position(|pair| pair == b"\r\n")
         .unwrap_or(bytes.len());
-    bytes.first() == Some(&b'$') || bytes.get(line + 5) == Some(&b':')
+    let format = bytes.get(line + 2..line + 5).unwrap_or_default();
+    bytes.first() == Some(&b'$') || (bytes.get(line + 5) == Some(&b':') && !format.contains(&b':'))
 }
 
 /// Without what this crate leaves out on purpose: attributes, and the kinds of pushes other than invalidations.
