@@ -83,6 +83,10 @@ fn against_redis_rs(mut bytes: &[u8]) {
         );
         // What this crate does not take for whole, redis-rs may read as it likes.
         let Ok(Some(value)) = value else { return };
+        // Nor does it know of a push inside of another reply.
+        if matches!(value, Value::Push { .. }) && bytes.first() != Some(&b'>') {
+            return;
+        }
         let (whole, rest) = bytes.split_at(bytes.len() - received.unread().len());
         if let Ok(theirs) = redis::parse_redis_value(whole) {
             assert_eq!(

@@ -95,6 +95,9 @@ impl Parser {
                 let apart = matches!(done.shape, Shape::Push);
                 value = done.finish()?;
                 if apart {
+                    if self.stack.is_empty() {
+                        self.size = 0;
+                    }
                     return Ok(Some(value));
                 }
             }
@@ -459,6 +462,21 @@ mod tests {
                 data: vec![Value::Nil]
             }]
         );
+    }
+
+    #[test]
+    fn each_reply_has_a_bound_of_its_own() {
+        let mut parser = Parser::default();
+        let within = b"*1\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n:1\r\n";
+        for bytes in [
+            SAMPLES.concat().as_slice(),
+            b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+            within,
+        ] {
+            let mut at = 0;
+            while parser.next(bytes, &mut at).unwrap().is_some() {}
+            assert_eq!((at, parser.size), (bytes.len(), 0));
+        }
     }
 
     #[test]
