@@ -154,7 +154,11 @@ fn is_plain(bytes: &[u8]) -> bool {
         .position(|pair| pair == b"\r\n")
         .unwrap_or(bytes.len());
     let format = bytes.get(line + 2..line + 5).unwrap_or_default();
-    bytes.first() == Some(&b'$') || (bytes.get(line + 5) == Some(&b':') && !format.contains(&b':'))
+    match bytes.first() {
+        Some(b'$') => true,
+        Some(b'=') => bytes.get(line + 5) == Some(&b':') && !format.contains(&b':'),
+        _ => false,
+    }
 }
 
 /// Without what this crate leaves out on purpose: attributes, and the kinds of pushes other than invalidations.
