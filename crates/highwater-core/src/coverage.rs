@@ -70,7 +70,8 @@ impl Progress {
 
     /// False where `applied` says nothing of the node's data: of a replica at offset 1 or less, which is what a
     /// replica says that has given up its place and has no other yet. It bounds what a reply shows neither from
-    /// below nor from above.
+    /// below (see [`covers`](Self::covers)) nor from above: Redis 6.2.5 says 1 from the beginning of a full resync
+    /// on, and serves all the data that it had until that has come.
     #[must_use]
     pub fn tells_its_place(&self) -> bool {
         self.role == Role::Primary || self.applied > 1
