@@ -215,13 +215,13 @@ async fn settle(client: &Client, session: &Session) {
 }
 
 /// Callers who come one after the other: each begins when the one before has been answered.
-fn in_turn(callers: &[Caller], primary: Vec<Step>, replica: Vec<Step>) {
+fn in_turn(callers: &[Caller], replica: Vec<Step>, resp3: bool) {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let stage = Stage::set(primary, replica, [None, None], true).await;
+        let stage = Stage::set(Vec::new(), replica, [None, None], resp3).await;
         for (number, caller) in callers.iter().enumerate() {
             stage.call(number, *caller, false).await;
         }
@@ -234,7 +234,7 @@ fn a_null_push_behind_the_reply_voids_its_upper_bound() {
     let read = caller(Ask::Read, Consistency::Monotonic);
     // INFO at 50, the reply at 100, INFO at 60.
     let replica = vec![Step::Replace(50), Step::Advance, Step::Replace(60)];
-    in_turn(&[read, read], Vec::new(), replica);
+    in_turn(&[read, read], replica, true);
 }
 
 /// The same while the replica has thrown away where it was and not yet what it has.
@@ -242,9 +242,22 @@ fn a_null_push_behind_the_reply_voids_its_upper_bound() {
 fn a_replica_that_says_nothing_of_its_place_bounds_nothing() {
     let read = caller(Ask::Read, Consistency::Monotonic);
     let replica = vec![Step::Plain, Step::Plain, Step::Forget, Step::Replace(60)];
-    in_turn(&[read, read], Vec::new(), replica);
+    in_turn(&[read, read], replica, true);
     let replica = vec![Step::Forget, Step::Plain, Step::Plain, Step::Replace(60)];
-    in_turn(&[read, read], Vec::new(), replica);
+    in_turn(&[read, read], replica, true);
+}
+
+/// One of two commands is refused, so both are asked again, each by itself; then our INFO is refused with one of them.
+#[test]
+fn an_info_refused_in_a_transaction_is_nobodys_reply() {
+    use Step::{Plain, Refuse};
+    let together = [Plain, Plain, Plain, Refuse, Plain];
+    let alone = [Plain, Refuse, Plain, Plain];
+    in_turn(
+        &[caller(Ask::Reads(2), Consistency::Monotonic)],
+        [&together[..], &alone].concat(),
+        false,
+    );
 }
 
 #[test]

@@ -35,8 +35,7 @@ pub(crate) enum Step {
     /// The replica's data are replaced by those of so many per cent of the stream, with a null push as of a full
     /// resync; the primary is flushed.
     Replace(u8),
-    /// The replica gives up its place: `INFO` says 1. Its data are as they were, which is more than the servers that
-    /// were measured leave, and nothing that they promise not to.
+    /// The replica begins a full resync: `INFO` says 1, as that of Redis 6.2 does, and its data are as they were.
     Forget,
     /// The request is refused.
     Refuse,
