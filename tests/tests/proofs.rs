@@ -186,6 +186,74 @@ async fn a_null_push_voids_the_upper_bound() {
     }
 }
 
+/// While a replica receives what a full resync will put in the place of its data, it serves the data that it has, and
+/// Redis 6.2 says offset 1 of it: no null push has come yet, and what it says bounds nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_that_has_begun_voids_the_upper_bound() {
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .primary_args(["--repl-backlog-size", "16kb", "--repl-diskless-sync", "no"])
+        .replica_args(["--repl-diskless-load", "disabled"])
+        .start()
+        .unwrap();
+    let (replica, link) = (topology.replica(0), topology.relay(0));
+    let primary_says = |key, value: &str| topology.primary().command(&["SET", key, value]).unwrap();
+    primary_says("k", "old");
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(1).pause();
+    primary_says("k", "new");
+    topology
+        .wait_applied(0, topology.primary().mark().unwrap(), SOON)
+        .unwrap();
+    let between = Relay::start(replica.addr()).unwrap();
+    let connect = |replica: String| {
+        Client::builder()
+            .primary(topology.primary().url())
+            .replica(replica)
+            .level(Consistency::Monotonic)
+            .response_timeout(2 * SOON)
+            .connect()
+    };
+    let resyncing = connect(between.url()).await.unwrap();
+    let lagging = connect(topology.replica(1).url()).await.unwrap();
+
+    let session = Session::new();
+    let get = redis::cmd("GET").arg("k").to_owned();
+    between.hold_when(get.get_packed_command());
+    let read = tokio::spawn({
+        let (client, command) = (resyncing.clone(), Command::new(&get).session(&session));
+        async move { client.call(command).await }
+    });
+    between.wait_held(SOON).await.unwrap();
+    link.refuse(true);
+    link.cut();
+    // More than the backlog holds, and more than comes over the slow link in this test's time.
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(4 << 20)
+        .collect();
+    primary_says("noise", &noise);
+    link.set_rate(Some(20_000));
+    link.refuse(false);
+    replica
+        .wait_for(SOON, "the replica has begun a full resync", |info| {
+            info.sync_in_progress
+        })
+        .unwrap();
+    assert_eq!(replica.command(&["GET", "k"]).unwrap().text(), Some("new"));
+    between.release();
+    let first = read.await.unwrap().unwrap();
+    assert_eq!(first.value, bulk("new"));
+    let second = lagging.call(Command::new(&get).session(&session)).await.unwrap();
+    assert_eq!(
+        second.value,
+        bulk("new"),
+        "from {:?}, after {:?}",
+        second.route,
+        first.route
+    );
+}
+
 /// A monotonic read leaves a mark that is no lower than what it has shown, also when that was written
 /// between the INFO that leads its flush and the read itself.
 #[tokio::test(flavor = "multi_thread")]

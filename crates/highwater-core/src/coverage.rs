@@ -36,7 +36,7 @@ impl Progress {
     #[must_use]
     pub fn covers(&self, history: History, offset: Offset, edges: &Edges) -> Coverage {
         let primary = self.role == Role::Primary;
-        if !primary && self.applied <= 1 {
+        if !self.tells_its_place() {
             return Coverage::Behind;
         }
         if history == self.history {
@@ -66,6 +66,15 @@ impl Progress {
             None if primary => Coverage::Unknown,
             None => Coverage::Behind,
         }
+    }
+
+    /// False where `applied` says nothing of the node's data: of a replica at offset 1 or less, which is what a
+    /// replica says that has given up its place and has no other yet. It bounds what a reply shows neither from
+    /// below (see [`covers`](Self::covers)) nor from above: Redis 6.2.5 says 1 from the beginning of a full resync
+    /// on, and serves all the data that it had until that has come.
+    #[must_use]
+    pub fn tells_its_place(&self) -> bool {
+        self.role == Role::Primary || self.applied > 1
     }
 
     /// The first offset of the ancestor `history` that this node's history does not share, if the

@@ -96,7 +96,11 @@ impl Witness {
     #[must_use]
     pub fn bounds(&self, replied: &Replied, trailing: Option<&Progress>) -> Option<(Progress, Progress)> {
         match (replied.leading, trailing) {
-            (Some(low), Some(high)) if replied.nulls == self.nulls && low.history == high.history => {
+            (Some(low), Some(high))
+                if replied.nulls == self.nulls
+                    && low.history == high.history
+                    && low.applied <= high.applied =>
+            {
                 Some((low, *high))
             }
             _ => None,
@@ -110,6 +114,13 @@ impl Witness {
     pub fn proves(&self, progress: &Progress) -> bool {
         let both = self.previous.role == Role::Primary && progress.role == Role::Primary;
         both && self.previous.history == progress.history
+    }
+
+    /// True when this sample can't be of the server that gave the one before: within one history, a primary's offset
+    /// only grows. (A replica's does not: law 4.) To be asked before [`observe`](Self::observe).
+    #[must_use]
+    pub fn is_contradicted(&self, progress: &Progress) -> bool {
+        self.proves(progress) && progress.applied < self.previous.applied
     }
 
     /// True when this sample is at or past every write that was acknowledged on the connection before it: the node is

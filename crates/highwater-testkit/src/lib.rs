@@ -1,6 +1,7 @@
 //! Real Redis and Valkey topologies, replication faults and a history checker for `highwater`.
 //!
-//! Nothing here is a mock. A [`Server`] is a running `redis-server` or `valkey-server` process, a [`Topology`] is a
+//! Nothing here is a mock, but for one scripted [`Peer`], which tests the driver of connections where no server can be
+//! brought to. A [`Server`] is a running `redis-server` or `valkey-server` process, a [`Topology`] is a
 //! primary with replicas that replicate through a [`Relay`] each, and a relay can delay, slow, pause, cut, refuse or
 //! black-hole the replication stream. A [`Workload`] records what sessions saw, a [`Monitor`] records how far the
 //! replicas were meanwhile, and [`check`] says which guarantees were broken and how many reads were at risk at all;
@@ -30,6 +31,7 @@ mod history;
 mod info;
 mod mark;
 mod monitor;
+mod peer;
 mod relay;
 mod samples;
 mod sentinels;
@@ -45,6 +47,7 @@ pub use history::{History, Kind, Operation, Outcome, Recorder, Route};
 pub use info::{InfoReplication, Role};
 pub use mark::{Mark, ReplicationId};
 pub use monitor::{Monitor, MonitorBuilder};
+pub use peer::{Peer, Play, Request, Script, primary_info, replica_info};
 pub use relay::{Direction, Directions, PerDirection, Relay, RelayHandle, RelayStats};
 pub use samples::{Sample, Samples};
 pub use sentinels::{Sentinels, SentinelsBuilder};

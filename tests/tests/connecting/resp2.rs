@@ -19,7 +19,7 @@ fn builder(topology: &Topology, protocol: &str) -> highwater::ClientBuilder {
     )
 }
 
-/// What a reader sees, in the types that people ask for; in 12 reads, or 11 where there is no EVAL_RO.
+/// What a reader sees, in the types that people ask for; in 12 reads, or 11 where there is no `EVAL_RO`.
 async fn everything(connection: &mut impl AsyncCommands, scripts: bool) -> RedisResult<String> {
     let text: String = connection.get("text").await?;
     let missing: Option<String> = connection.get("missing").await?;

@@ -23,6 +23,12 @@ pub(crate) fn commands(packed: &[u8]) -> impl Iterator<Item = &[u8]> {
     packed::Commands::new(packed).encoded()
 }
 
+/// The arguments of each command in such a buffer.
+#[cfg(feature = "unstable-internals")]
+pub(crate) fn arguments(packed: &[u8]) -> Vec<Vec<&[u8]>> {
+    packed::Commands::new(packed).map(Iterator::collect).collect()
+}
+
 /// One command, or a pipeline that travels as one unit, with the session and the consistency level
 /// that it is asked under.
 ///

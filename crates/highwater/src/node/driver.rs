@@ -320,6 +320,9 @@ impl Driver {
                 None => return Ok(()),
                 Some(Value::Push { kind, data }) => self.push(&kind, &data),
                 // An INFO that was refused proves nothing.
+                Some(Value::ServerError(_)) if info => self.info(None)?,
+                Some(_) if info && self.node.settings.proofs => return Err(no_info()),
+                // PING's.
                 Some(_) if info => self.info(None)?,
                 Some(value) => self.reply(value)?,
             }
@@ -352,16 +355,17 @@ impl Driver {
     }
 
     fn sample(&mut self, text: &[u8]) -> Result<Progress, Error> {
-        if self.last_info == text {
+        // Before the first one there is none, and an empty one would be taken for it.
+        if self.last_info == text && !text.is_empty() {
             return Ok(*self.witness.previous());
         }
-        let progress = Progress::scan(text).map_err(|error| {
-            Error::new(
+        let progress = Progress::scan(text).map_err(|error| no_info().with_source(error))?;
+        if self.witness.is_contradicted(&progress) {
+            return Err(Error::new(
                 ErrorKind::Protocol,
-                "the server's replication state makes no sense",
-            )
-            .with_source(error)
-        })?;
+                "the primary went back in its own history: these are not one server's replies",
+            ));
+        }
         self.last_info.clear();
         self.last_info.extend_from_slice(text);
         Ok(progress)
@@ -471,26 +475,32 @@ impl Driver {
     /// The transaction around the call in front has been carried out, or refused.
     #[cold]
     fn enclosed(&mut self) -> Result<(), Error> {
-        let replies = std::mem::take(&mut self.collected);
-        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+        let Some(Slot::Call(call)) = self.expected.front() else {
             return Ok(());
         };
-        self.batch.calls += 1;
-        let (value, info) = call.enclosure.open(replies);
+        let enclosure = call.enclosure;
+        let refused = Enclosure::refused(&self.collected)?;
+        let (value, info) = enclosure.open(std::mem::take(&mut self.collected));
         let text = match &info {
             Some(Value::BulkString(text)) => Some(text.as_slice()),
             Some(Value::VerbatimString { text, .. }) => Some(text.as_bytes()),
             _ => None,
         };
-        let proof = match text {
-            Some(text) => {
-                let progress = self.sample(text)?;
+        let progress = text.map(|text| self.sample(text)).transpose()?;
+        // Nothing fails from here on. Until here the call is in its place, to be told why.
+        let Some(Slot::Call(call)) = self.expected.pop_front() else {
+            return Ok(());
+        };
+        self.batch.calls += 1;
+        let proof = match progress {
+            Some(progress) => {
                 self.learn(&progress);
                 self.observed(progress, None);
                 // One point in time: nothing before it, and nothing after.
                 Proof::Between(progress, Some(progress))
             }
-            None => Proof::Refused,
+            None if refused => Proof::Refused,
+            None => Proof::None,
         };
         answer(call, value, proof);
         Ok(())
@@ -604,6 +614,13 @@ impl Drop for Driver {
         });
         self.conclude_all(&error);
     }
+}
+
+fn no_info() -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        "the server's replication state makes no sense",
+    )
 }
 
 /// Hands a caller their reply. They may be gone: then nobody else may have it.

@@ -8,7 +8,10 @@ use highwater_core::Progress;
 use redis::Value;
 
 use super::connection::{Answer, Connection, Proof, ProofWanted, Request};
-use crate::{error::Error, route::closed};
+use crate::{
+    error::{Error, ErrorKind},
+    route::closed,
+};
 
 pub(super) const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 pub(super) const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -43,8 +46,29 @@ impl Enclosure {
         }
     }
 
+    /// True when commands of the caller's were refused as they were queued. When only INFO or MULTI was, the
+    /// commands are not to blame, and there is just no proof.
+    ///
+    /// # Errors
+    ///
+    /// When EXEC's reply is none that EXEC can have here: then no reply can be told from another any more.
+    pub(super) fn refused(replies: &[Value]) -> Result<bool, Error> {
+        let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
+        match replies {
+            [multi, _, commands @ .., Value::ServerError(_)] => {
+                Ok(!refused(multi) && commands.iter().any(refused))
+            }
+            [_, _, commands @ .., Value::Array(results)] if results.len() == commands.len() + 1 => Ok(false),
+            _ => Err(Error::new(
+                ErrorKind::Protocol,
+                "the server's EXEC does not answer what was queued",
+            )),
+        }
+    }
+
     /// Takes the replies to the commands out of what has come: the value for the caller, and INFO's
-    /// reply. Without one, the transaction was refused, and the value says by which errors.
+    /// reply. Without one, the transaction was refused, and the value says by which errors, those of the
+    /// commands first.
     pub(super) fn open(self, mut replies: Vec<Value>) -> (Value, Option<Value>) {
         match self {
             Self::None => (Value::Array(replies), None),
@@ -63,9 +87,11 @@ impl Enclosure {
                         (value, Some(info))
                     }
                     exec => {
-                        replies.extend(exec);
-                        let refusals: Vec<_> = replies
+                        let own = replies.split_off(replies.len().min(2));
+                        let refusals: Vec<_> = own
                             .into_iter()
+                            .chain(replies)
+                            .chain(exec)
                             .filter(|reply| matches!(reply, Value::ServerError(_)))
                             .collect();
                         (Value::Array(refusals), None)
@@ -212,10 +238,46 @@ mod tests {
                 b"+OK\r\n+QUEUED\r\n-ERR arity\r\n-EXECABORT x\r\n",
             ),
         ] {
+            let multi = replies.starts_with(b"+OK");
+            assert_eq!(Enclosure::refused(&parse(replies)).unwrap(), multi);
             let (value, info) = enclosure.open(parse(replies));
             assert_eq!(info, None);
             let Value::Array(values) = value else { panic!() };
             assert!(matches!(values.last(), Some(Value::ServerError(_))));
+        }
+    }
+
+    #[test]
+    fn the_commands_are_not_to_blame_for_a_refused_info() {
+        let replies = b"+OK\r\n-NOPERM i\r\n+QUEUED\r\n-ERR arity\r\n-EXECABORT x\r\n";
+        assert!(Enclosure::refused(&parse(replies)).unwrap());
+        let Value::Array(values) = Enclosure::Unit.open(parse(replies)).0 else {
+            panic!()
+        };
+        let codes: Vec<_> = values
+            .iter()
+            .filter_map(|value| match value {
+                Value::ServerError(error) => Some(error.code()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(codes, ["ERR", "NOPERM", "EXECABORT"]);
+        let replies = b"+OK\r\n-NOPERM i\r\n+QUEUED\r\n-EXECABORT x\r\n";
+        assert!(!Enclosure::refused(&parse(replies)).unwrap());
+    }
+
+    #[test]
+    fn an_exec_that_answers_something_else_is_an_error() {
+        for exec in [
+            "*-1\r\n",
+            "+OK\r\n",
+            "*0\r\n",
+            "*1\r\n:1\r\n",
+            "*3\r\n:1\r\n:2\r\n:3\r\n",
+        ] {
+            let replies = format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{exec}");
+            let error = Enclosure::refused(&parse(replies.as_bytes())).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{exec}");
         }
     }
 

@@ -48,6 +48,11 @@ use self::{
     lost::LostWrites,
     waiters::Waiters,
 };
+#[cfg(feature = "unstable-internals")]
+pub(crate) use self::{
+    reply::{Parser, text as info_text},
+    stream::ReadBuffer,
+};
 use crate::{
     command::CommandTable,
     defaults::{MAX_BACKOFF, MIN_BACKOFF},
@@ -57,12 +62,6 @@ use crate::{
     observe::{NodeMeters, Throttle},
     route::closed,
 };
-
-/// Reads one whole reply; `None` when more bytes are needed.
-#[cfg(feature = "unstable-internals")]
-pub(crate) fn parse_reply(bytes: &[u8]) -> Result<Option<redis::Value>, Error> {
-    reply::Parser::default().next(bytes, &mut 0)
-}
 
 /// What all nodes of a client are told.
 #[derive(Clone, Debug)]

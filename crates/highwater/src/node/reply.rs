@@ -11,6 +11,9 @@ use crate::error::{Error, ErrorKind};
 
 /// The longest string that a reply may hold, in bytes: twice what servers allow by default.
 const MAX_BULK: usize = 1 << 30;
+/// The most that a nested reply may take in memory, in bytes, its strings and its elements together: a
+/// server that goes on for ever is found out by its headers.
+const MAX_REPLY: usize = 2 * MAX_BULK;
 /// The deepest nesting that a reply may have.
 const MAX_DEPTH: usize = 64;
 /// The longest line (a simple string, an error, a number) that a reply may hold, in bytes.
@@ -22,6 +25,8 @@ const MAX_RESERVE: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     stack: Vec<Partial>,
+    /// What the reply takes in memory, as far as it has been announced.
+    size: usize,
 }
 
 /// A reply of which some elements are still to come.
@@ -40,6 +45,17 @@ enum Shape {
     Push,
     /// Attributes and then the value that they belong to.
     Attribute,
+}
+
+impl Shape {
+    /// How many values follow a header that says `len`.
+    fn elements(self, len: usize) -> usize {
+        match self {
+            Self::Array | Self::Set | Self::Push => len,
+            Self::Map => len * 2,
+            Self::Attribute => len * 2 + 1,
+        }
+    }
 }
 
 /// A header line's number, or the end of what has been received.
@@ -67,6 +83,7 @@ impl Parser {
             };
             loop {
                 let Some(partial) = self.stack.last_mut() else {
+                    self.size = 0;
                     return Ok(Some(value));
                 };
                 partial.items.push(value);
@@ -78,6 +95,9 @@ impl Parser {
                 let apart = matches!(done.shape, Shape::Push);
                 value = done.finish()?;
                 if apart {
+                    if self.stack.is_empty() {
+                        self.size = 0;
+                    }
                     return Ok(Some(value));
                 }
             }
@@ -109,6 +129,7 @@ impl Parser {
                     let Some(data) = blob(bytes, after, len)? else {
                         return Ok(None);
                     };
+                    self.announced(len)?;
                     *at = after + len + 2;
                     return Ok(Some(Item::Value(Value::BulkString(data.to_vec()))));
                 }
@@ -118,6 +139,7 @@ impl Parser {
                 if blob(bytes, after, len)?.is_none() {
                     return Ok(None);
                 }
+                self.announced(len)?;
                 *at = after + len + 2;
                 return by_library(bytes.get(start..*at)).map(|value| Some(Item::Value(value)));
             }
@@ -137,18 +159,19 @@ impl Parser {
     }
 
     fn open(&mut self, shape: Shape, text: &[u8], after: usize, at: &mut usize) -> Read<Item> {
-        let Some(len) = length(text, usize::MAX >> 8)? else {
-            *at = after;
-            return Ok(Some(Item::Value(Value::Nil)));
-        };
-        let remaining = match shape {
-            Shape::Array | Shape::Set | Shape::Push => len,
-            Shape::Map => len * 2,
-            Shape::Attribute => len * 2 + 1,
+        let remaining = match (shape, length(text, usize::MAX >> 8)?) {
+            // RESP2's null. Of a push it would be a reply that nobody asked for.
+            (Shape::Array, None) => {
+                *at = after;
+                return Ok(Some(Item::Value(Value::Nil)));
+            }
+            (_, None) => return Err(malformed("a length that can't be")),
+            (shape, Some(len)) => shape.elements(len),
         };
         if self.stack.len() >= MAX_DEPTH {
             return Err(malformed("nested too deeply"));
         }
+        self.announced(remaining.saturating_mul(size_of::<Value>()))?;
         *at = after;
         let partial = Partial {
             shape,
@@ -160,6 +183,14 @@ impl Parser {
         }
         self.stack.push(partial);
         Ok(Some(Item::Opened))
+    }
+
+    fn announced(&mut self, size: usize) -> Result<(), Error> {
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_REPLY {
+            return Err(malformed("larger than any reply may be"));
+        }
+        Ok(())
     }
 }
 
@@ -179,12 +210,15 @@ impl Partial {
             Shape::Push => {
                 let mut items = self.items.into_iter();
                 let kind = match items.next() {
-                    Some(Value::BulkString(kind)) if kind == b"invalidate" => PushKind::Invalidate,
-                    Some(Value::BulkString(kind)) => {
-                        PushKind::Other(String::from_utf8_lossy(&kind).into_owned())
-                    }
-                    Some(Value::SimpleString(kind)) => PushKind::Other(kind),
+                    Some(Value::BulkString(kind)) => kind,
+                    Some(Value::SimpleString(kind)) => kind.into_bytes(),
                     _ => return Err(malformed("a push without a kind")),
+                };
+                // Of the others, nobody needs to know what they are.
+                let kind = if kind == b"invalidate" {
+                    PushKind::Invalidate
+                } else {
+                    PushKind::Other(String::from_utf8_lossy(&kind).into_owned())
                 };
                 Value::Push {
                     kind,
@@ -205,7 +239,8 @@ fn pairs(items: Vec<Value>) -> Vec<(Value, Value)> {
 }
 
 /// The text of a bulk or verbatim string that begins at `at`, without copying it: for INFO. `None`
-/// when it has not come whole; `Some(None)` when something else begins there.
+/// when it has not come whole; `Some(None)` when something else begins there, which is then still to be
+/// read.
 pub(crate) fn text<'a>(bytes: &'a [u8], at: &mut usize) -> Read<Option<&'a [u8]>> {
     let verbatim = match bytes.get(*at) {
         None => return Ok(None),
@@ -222,9 +257,14 @@ pub(crate) fn text<'a>(bytes: &'a [u8], at: &mut usize) -> Read<Option<&'a [u8]>
     let Some(data) = blob(bytes, after, len)? else {
         return Ok(None);
     };
+    let text = match data.split_at_checked(4) {
+        _ if !verbatim => data,
+        // A verbatim string opens with its format: `txt:`.
+        Some(([format @ .., b':'], text)) if !format.contains(&b':') => text,
+        _ => return Ok(Some(None)),
+    };
     *at = after + len + 2;
-    // A verbatim string opens with its format: `txt:`.
-    Ok(Some(if verbatim { data.get(4..) } else { Some(data) }))
+    Ok(Some(Some(text)))
 }
 
 /// The line that begins at `at`, without its end, and where the next one begins.
@@ -238,6 +278,8 @@ fn line(bytes: &[u8], at: usize) -> Read<(&[u8], usize)> {
         };
     };
     match rest.get(end + 1) {
+        // However much of it came at once.
+        _ if end > MAX_LINE => Err(malformed("a line without end")),
         None => Ok(None),
         Some(b'\n') => Ok(rest.get(..end).map(|line| (line, at + end + 2))),
         Some(_) => Err(malformed("a line with a carriage return in it")),
@@ -411,6 +453,44 @@ mod tests {
     }
 
     #[test]
+    fn a_push_is_known_by_its_kind_however_that_is_said() {
+        let null = parse_all(b">2\r\n+invalidate\r\n_\r\n");
+        assert_eq!(
+            null,
+            [Value::Push {
+                kind: PushKind::Invalidate,
+                data: vec![Value::Nil]
+            }]
+        );
+    }
+
+    #[test]
+    fn each_reply_has_a_bound_of_its_own() {
+        let mut parser = Parser::default();
+        let within = b"*1\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n:1\r\n";
+        for bytes in [
+            SAMPLES.concat().as_slice(),
+            b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+            within,
+        ] {
+            let mut at = 0;
+            while parser.next(bytes, &mut at).unwrap().is_some() {}
+            assert_eq!((at, parser.size), (bytes.len(), 0));
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_refused_however_it_comes() {
+        let line = |len: usize| [b"+", &b"x".repeat(len)[..], b"\r\n"].concat();
+        parse_all(&line(MAX_LINE - 1));
+        let long = line(MAX_LINE);
+        for seen in [long.len(), long.len() - 1, long.len() - 2] {
+            Parser::default().next(&long[..seen], &mut 0).unwrap_err();
+        }
+        assert_eq!(Parser::default().next(&long[..MAX_LINE], &mut 0).unwrap(), None);
+    }
+
+    #[test]
     fn hostile_bytes_are_errors() {
         let deep = b"*1\r\n".repeat(1000);
         for bytes in [
@@ -422,6 +502,9 @@ mod tests {
             b"$4294967296\r\n",
             b"$1\r\nab\r\n",
             b"*9223372036854775807\r\n",
+            b"*100000000\r\n",
+            b"%50000000\r\n",
+            b"*2\r\n*60000000\r\n",
             b":1x\r\n",
             b":\r\n",
             b"+a\rb\r\n",
@@ -429,6 +512,10 @@ mod tests {
             b",x\r\n",
             b">1\r\n:1\r\n",
             b">0\r\n",
+            b">-1\r\n+OK\r\n",
+            b"%-1\r\n",
+            b"~-1\r\n",
+            b"|-1\r\n+OK\r\n",
             &deep,
         ] {
             let mut at = 0;
@@ -447,6 +534,16 @@ mod tests {
         assert_eq!(at, 13);
         assert_eq!(text(b"$3\r\nabc\r\n", &mut 0).unwrap(), Some(Some(&b"abc"[..])));
         assert_eq!(text(b"$3\r\nab", &mut 0).unwrap(), None);
-        assert_eq!(text(b"-NOPERM no\r\n", &mut 0).unwrap(), Some(None));
+        for other in [
+            &b"-NOPERM no\r\n"[..],
+            b"=2\r\nab\r\n$1\r\nx\r\n",
+            b"=9\r\nlonger:ab\r\n",
+            b"=7\r\ntx::abc\r\n",
+            b"$-1\r\n",
+        ] {
+            let mut at = 0;
+            assert_eq!(text(other, &mut at).unwrap(), Some(None));
+            assert_eq!(at, 0, "somebody else's reply would be taken for it");
+        }
     }
 }

@@ -499,8 +499,13 @@ impl Router {
         {
             return Tried::Behind;
         }
-        if let (Consistency::Monotonic, Some(session), Some(high)) = (read.level, read.session, high) {
-            session.add_read(&self.mark(&high));
+        if let (Consistency::Monotonic, Some(session)) = (read.level, read.session) {
+            match high {
+                Some(high) if high.tells_its_place() => session.add_read(&self.mark(&high)),
+                // What it shows could not be remembered, and a later read could show less.
+                _ if self.check_proofs => return Tried::Behind,
+                _ => {}
+            }
         }
         Tried::Admitted(answer.value)
     }
