@@ -57,7 +57,7 @@ pub(super) fn read(shape: u32, keys: &[Key]) -> Command {
     }
 }
 
-/// The versions in the reply to [`read`], or to the reads in [`write`]; `None` when one of them is an error.
+/// The versions in the reply to [`read`], or to the reads in [`write()`]; `None` when one of them is an error.
 pub(super) fn versions(reply: &Value, count: usize) -> Option<Vec<u64>> {
     let Value::Array(replies) = reply else {
         return version(reply).map(|version| vec![version]);
