@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod churn;
 #[path = "../common/mod.rs"]
 mod common;
 mod history;
