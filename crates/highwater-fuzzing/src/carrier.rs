@@ -11,15 +11,22 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use highwater_core::{Marks, Session, SigningKey, TokenCodec};
-use highwater_http::{ERROR_HEADER, MAX_TOKENS, Refuse, SessionBody, SessionLayer, TOKEN_HEADER};
-use http::{HeaderValue, Request, Response, StatusCode, header::CACHE_CONTROL};
+use highwater_http::{ERROR_HEADER, MAX_TOKENS, Refuse, SessionLayer, TOKEN_HEADER, TokenCookie};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, COOKIE},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::token;
 
+/// The cookie's usual name.
+const NAME: &str = "highwater-token";
+
 /// The first byte says how the service is set up and what its handler does; each line of the rest is a header's
-/// value, or makes one: after `@` the bytes of an unsigned token, after `!` the steps of a good one.
+/// value, or makes one: after `@` the bytes of an unsigned token, after `!` the steps of a good one. In cookies, what is
+/// not made is noise around the tokens.
 ///
 /// # Panics
 ///
@@ -36,17 +43,36 @@ pub fn check(input: &[u8]) {
     };
     let codec = codec.max_age(Duration::from_secs(u64::MAX));
     let before = unix_seconds();
-    let values: Vec<HeaderValue> = rest
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| match line.split_first() {
-            Some((b'@', bytes)) => HeaderValue::try_from(URL_SAFE_NO_PAD.encode(bytes)).ok(),
-            Some((b'!', steps)) => HeaderValue::try_from(codec.encode(&token::marks(steps), before)).ok(),
-            _ => HeaderValue::from_bytes(line).ok(),
-        })
-        .collect();
+    let in_cookies = has(4);
     let mut request = Request::new(());
-    for value in &values {
-        request.headers_mut().append(TOKEN_HEADER, value.clone());
+    let mut values = Vec::new();
+    for line in rest.split(|byte| *byte == b'\n') {
+        let token = match line.split_first() {
+            Some((b'@', bytes)) => URL_SAFE_NO_PAD.encode(bytes),
+            Some((b'!', steps)) => codec.encode(&token::marks(steps), before),
+            _ => {
+                let Ok(value) = HeaderValue::from_bytes(line) else {
+                    continue;
+                };
+                if !in_cookies {
+                    request.headers_mut().append(TOKEN_HEADER, value.clone());
+                    values.push(value);
+                } else if !line.windows(NAME.len()).any(|part| part == NAME.as_bytes()) {
+                    request.headers_mut().append(COOKIE, value);
+                }
+                continue;
+            }
+        };
+        let name = if in_cookies { COOKIE } else { TOKEN_HEADER };
+        let text = if in_cookies {
+            format!("a=b; {NAME}={token}; c")
+        } else {
+            token.clone()
+        };
+        request
+            .headers_mut()
+            .append(name, HeaderValue::try_from(text).unwrap());
+        values.push(HeaderValue::try_from(token).unwrap());
     }
     let (mut expected, bad) = expectation(&values, &codec, before);
     if has(1) {
@@ -61,12 +87,17 @@ pub fn check(input: &[u8]) {
         writes: writes.clone(),
     };
 
+    let layer = SessionLayer::new(codec.clone());
+    let layer = if in_cookies {
+        layer.cookie(TokenCookie::new())
+    } else {
+        layer
+    };
     let (response, counted) = if has(3) {
-        let layer = SessionLayer::new(codec.clone()).on_bad_token(Refuse);
+        let layer = layer.on_bad_token(Refuse);
         let response = answer(&mut layer.layer(handler), request);
         (response, layer.bad_tokens().total())
     } else {
-        let layer = SessionLayer::new(codec.clone());
         let response = answer(&mut layer.layer(handler), request);
         (response, layer.bad_tokens().total())
     };
@@ -93,7 +124,8 @@ pub fn check(input: &[u8]) {
             );
             assert_eq!(response.headers()[CACHE_CONTROL], "private");
         }
-        None => assert!(!refused && after == expected),
+        // Neither of two tokens says what the other does: who sent them is to be sent both in one.
+        None => assert!(!refused && after == expected && values.len() <= 1),
     }
 }
 
@@ -145,13 +177,13 @@ impl Service<Request<()>> for Handler {
     }
 }
 
-fn answer<S>(service: &mut S, request: Request<()>) -> Response<()>
+fn answer<S, B>(service: &mut S, request: Request<()>) -> Response<()>
 where
-    S: Service<Request<()>, Response = Response<SessionBody<()>>, Error = Infallible>,
+    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
 {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(service.call(request)).poll(&mut context) {
-        Poll::Ready(Ok(response)) => response.map(SessionBody::into_inner),
+        Poll::Ready(Ok(response)) => response.map(|_| ()),
         Poll::Pending => panic!("the handler is ready at once"),
     }
 }

@@ -9,6 +9,8 @@ use sha2::Sha256;
 
 /// When the tokens are looked at, in Unix seconds.
 const NOW: u64 = 1_800_000_000;
+const DOUBT: u8 = 2;
+const ID: u8 = 4;
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
 /// The first byte says what the rest is: a token's text, an unsigned token's bytes, those of a signed one without
@@ -63,7 +65,8 @@ fn signed(payload: &[u8]) {
     // The layout, as the module `token` of highwater-core documents it.
     let hmac = || Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
     let id = hmac().chain_update(b"highwater key id").finalize().into_bytes();
-    let mut bytes = vec![1, 1 | payload.first().copied().unwrap_or_default() & 2];
+    let flags = payload.first().copied().unwrap_or_default() & (DOUBT | ID);
+    let mut bytes = vec![1, 1 | flags];
     bytes.extend_from_slice(&id[..4]);
     let fields = payload.get(1..).unwrap_or_default();
     bytes.extend_from_slice(fields);
@@ -71,11 +74,19 @@ fn signed(payload: &[u8]) {
     bytes.extend_from_slice(&mac[..16]);
     let token = URL_SAFE_NO_PAD.encode(&bytes);
     let outcome = signing().decode(token.as_bytes(), NOW);
+    if let Ok(said) = signing().decode_token(token.as_bytes(), NOW) {
+        assert_eq!(said.id.is_some(), flags & ID != 0);
+        let issued = varint(&bytes[6..]);
+        assert_eq!(signing().encode_token(&said, issued, MAX_TOKEN_LEN), token);
+    }
 
-    let mut plain = vec![1, bytes[1] & 2];
+    let mut plain = vec![1, flags];
     plain.extend_from_slice(fields);
     let plain = TokenCodec::unsigned().decode(URL_SAFE_NO_PAD.encode(plain).as_bytes(), NOW);
-    if token.len() <= MAX_TOKEN_LEN {
+    if flags & ID != 0 {
+        // An identity is only believed when it is signed.
+        plain.unwrap_err();
+    } else if token.len() <= MAX_TOKEN_LEN {
         assert_eq!(outcome, plain);
     }
     let place = payload.len() * 7 % bytes.len();
