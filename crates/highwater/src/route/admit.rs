@@ -18,8 +18,8 @@ pub(crate) struct Read<'a> {
     pub(super) level: Consistency,
     /// What the session depends on.
     pub(super) requirement: Requirement,
-    /// What a replica must cover, where that is more: a bound on staleness.
-    pub(super) at_replicas: Option<Requirement>,
+    /// What a replica must cover, where that is more: a bound on staleness. Boxed, as it is rare.
+    pub(super) at_replicas: Option<Box<Requirement>>,
     /// Why the requirement is less than what the session depends on, if it is.
     pub(super) waived: Option<Reason>,
     /// False: by explicit choice, nothing is.
@@ -221,7 +221,7 @@ impl Read<'_> {
 
     /// What a replica must cover.
     pub(super) fn at_replicas(&self) -> &Requirement {
-        self.at_replicas.as_ref().unwrap_or(&self.requirement)
+        self.at_replicas.as_deref().unwrap_or(&self.requirement)
     }
 
     /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a

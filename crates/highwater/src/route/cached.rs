@@ -41,7 +41,7 @@ impl Router {
                     .knowledge
                     .moments()
                     .since(Instant::now().checked_sub(bound))?;
-                read.at_replicas = Some(read.requirement.clone().and(point));
+                read.at_replicas = Some(Box::new(read.requirement.clone().and(point)));
             }
             // The primary's level, and any that is not known here.
             _ => return None,

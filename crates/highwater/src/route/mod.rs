@@ -343,7 +343,7 @@ impl Router {
         };
         if let (Consistency::BoundedStaleness(bound), None) = (read.level, at_primary) {
             match Box::pin(self.no_older_than(bound)).await? {
-                Some(point) => read.at_replicas = Some(read.requirement.clone().and(point)),
+                Some(point) => read.at_replicas = Some(Box::new(read.requirement.clone().and(point))),
                 None => at_primary = Some(Reason::Level),
             }
         }
