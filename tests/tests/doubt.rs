@@ -86,12 +86,20 @@ async fn give_up_on_a_write(client: &Client, relay: &Relay, session: &Session) {
 /// Reads; a busy machine may make the client give up on its connection once more.
 async fn read(client: &Client, key: &str, session: &Session) -> Reply {
     let deadline = Instant::now() + SOON;
+    until("the primary is connected", || {
+        client.status().primary.connections > 0
+    })
+    .await;
     loop {
         match client.call(get(key, session)).await {
             Ok(reply) => return reply,
             Err(error) => assert!(Instant::now() < deadline, "the primary is back: {error}"),
         }
-        tokio::task::yield_now().await;
+        // Not over and over: beyond so many a second, reads in doubt share a sample, and replicas answer.
+        until("the primary is connected", || {
+            client.status().primary.connections > 0
+        })
+        .await;
     }
 }
 
