@@ -111,12 +111,15 @@ impl Router {
             waived: Some(reason),
             ..*read
         };
-        let mut reply = match self.read_replicas(&judged).await {
-            Ok(reply) => reply,
-            Err(fallback) => self.read_primary(&judged, fallback).await?,
-        };
-        reply.reason = reason;
-        Ok(reply)
+        match self.read_replicas(&judged).await {
+            Ok(mut reply) => {
+                reply.reason = reason;
+                Ok(reply)
+            }
+            // It may be another primary by now than the one that was sampled: it judges the session's own marks, and
+            // what it can't honour is said.
+            Err(_) => self.read_primary(read, reason).await,
+        }
     }
 }
 
