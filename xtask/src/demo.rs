@@ -1,16 +1,6 @@
 //! `cargo xtask demo`: builds the demo and runs it.
 
-use std::process::Command;
-
-use crate::{
-    args::{Args, unknown},
-    error::Error,
-    process::run,
-    report::Report,
-    server::Server,
-    setup::Setup,
-    workspace::Workspace,
-};
+use crate::{args::Args, error::Error, program::Given};
 
 const HELP: &str = "\
 Build the demo in release mode and run it against real servers
@@ -35,59 +25,33 @@ What follows `--` goes to the demo as it is. The demo's exit code is passed on.
 ///
 /// Arguments that make no sense, no server, a failed build, or the demo's own exit code.
 pub(crate) fn main(args: Args) -> Result<(), Error> {
-    let Some(options) = parse(args)? else {
-        print!("{HELP}");
-        return Ok(());
-    };
-    let workspace = Workspace::find()?;
-    // Standard output is the demo's alone.
-    let found = Setup::new(&workspace, Report::Stderr).require(options.server)?;
-    run(&mut workspace.cargo(["build", "--release", "-p", "highwater-examples", "--bins"]))?;
-    run(Command::new(workspace.target().join("release").join("demo"))
-        .args(&options.passed)
-        .env(options.server.variable(), &found.path))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    server: Server,
-    /// What the demo is given: our options, once checked, and the rest.
-    passed: Vec<String>,
+    match parse(args)? {
+        Some(given) => given.run("highwater-examples", "demo"),
+        None => {
+            print!("{HELP}");
+            Ok(())
+        }
+    }
 }
 
 /// `None` stands for help.
-fn parse(mut args: Args) -> Result<Option<Options>, Error> {
-    let mut server = Server::Redis;
-    let mut passed = Vec::new();
+fn parse(mut args: Args) -> Result<Option<Given>, Error> {
+    let mut given = Given::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
-            "--seconds" => {
-                let number = args.number("--seconds", 1..=3600)?;
-                passed.extend([argument, number.to_string()]);
-            }
-            "--replication-delay-ms" => {
-                let number = args.number("--replication-delay-ms", 0..=10_000)?;
-                passed.extend([argument, number.to_string()]);
-            }
-            "--server" => {
-                server = Server::parse(&args.value("--server")?)?;
-                passed.extend([argument, server.name().to_owned()]);
-            }
-            "--json" => {
-                args.flag()?;
-                passed.push(argument);
-            }
-            "--" => passed.extend(args.remainder()),
+            "--seconds" => given.number(&mut args, argument, 1..=3600)?,
+            "--replication-delay-ms" => given.number(&mut args, argument, 0..=10_000)?,
             "--help" | "-h" => return Ok(None),
-            _ => return Err(unknown("demo", &argument)),
+            _ => given.common(&mut args, "demo", argument)?,
         }
     }
-    Ok(Some(Options { server, passed }))
+    Ok(Some(given))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Server;
 
     fn passed(arguments: &[&str]) -> Vec<String> {
         parse(Args::of(arguments)).unwrap().unwrap().passed

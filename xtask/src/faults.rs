@@ -1,16 +1,6 @@
 //! `cargo xtask faults`: builds the fault suite and runs it.
 
-use std::process::Command;
-
-use crate::{
-    args::{Args, unknown},
-    error::Error,
-    process::run,
-    report::Report,
-    server::Server,
-    setup::Setup,
-    workspace::Workspace,
-};
+use crate::{args::Args, error::Error, program::Given};
 
 const HELP: &str = "\
 Break real servers at random, and see that no session is shown less than it was promised
@@ -37,69 +27,38 @@ What follows `--` goes to the suite as it is; `-- --help` lists the rest. Its ex
 ///
 /// Arguments that make no sense, no server, a failed build, or the suite's own exit code.
 pub(crate) fn main(args: Args) -> Result<(), Error> {
-    let Some(options) = parse(args)? else {
-        print!("{HELP}");
-        return Ok(());
-    };
-    let workspace = Workspace::find()?;
-    // Standard output is the suite's alone.
-    let found = Setup::new(&workspace, Report::Stderr).require(options.server)?;
-    run(&mut workspace.cargo(["build", "--release", "-p", "highwater-faults"]))?;
-    run(
-        Command::new(workspace.target().join("release").join("highwater-faults"))
-            .args(&options.passed)
-            .env(options.server.variable(), &found.path),
-    )
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    server: Server,
-    /// What the suite is given: our options, once checked, and the rest.
-    passed: Vec<String>,
+    match parse(args)? {
+        Some(given) => given.run("highwater-faults", "highwater-faults"),
+        None => {
+            print!("{HELP}");
+            Ok(())
+        }
+    }
 }
 
 /// `None` stands for help.
-fn parse(mut args: Args) -> Result<Option<Options>, Error> {
-    let mut server = Server::Redis;
-    let mut passed = Vec::new();
+fn parse(mut args: Args) -> Result<Option<Given>, Error> {
+    let mut given = Given::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
-            "--minutes" => {
-                let number = args.number("--minutes", 1..=10_000)?;
-                passed.extend([argument, number.to_string()]);
-            }
-            "--seed" => {
-                let number = args.number("--seed", 0..=u64::MAX)?;
-                passed.extend([argument, number.to_string()]);
-            }
-            "--rounds" => {
-                let number = args.number("--rounds", 1..=u64::MAX)?;
-                passed.extend([argument, number.to_string()]);
-            }
+            "--minutes" => given.number(&mut args, argument, 1..=10_000)?,
+            "--seed" => given.number(&mut args, argument, 0..=u64::MAX)?,
+            "--rounds" => given.number(&mut args, argument, 1..=u64::MAX)?,
             "--schedule" => {
                 let file = args.value("--schedule")?;
-                passed.extend([argument, file]);
+                given.passed.extend([argument, file]);
             }
-            "--server" => {
-                server = Server::parse(&args.value("--server")?)?;
-                passed.extend([argument, server.name().to_owned()]);
-            }
-            "--json" => {
-                args.flag()?;
-                passed.push(argument);
-            }
-            "--" => passed.extend(args.remainder()),
             "--help" | "-h" => return Ok(None),
-            _ => return Err(unknown("faults", &argument)),
+            _ => given.common(&mut args, "faults", argument)?,
         }
     }
-    Ok(Some(Options { server, passed }))
+    Ok(Some(given))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Server;
 
     #[test]
     fn checked_options_and_the_rest_reach_the_suite() {

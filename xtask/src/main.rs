@@ -14,6 +14,7 @@ mod model;
 mod msrv;
 mod packages;
 mod process;
+mod program;
 mod report;
 mod server;
 mod setup;

@@ -1,11 +1,10 @@
 //! `cargo xtask model`: builds the model checker and runs it.
 
-use std::process::Command;
-
 use crate::{
     args::{Args, unknown},
     error::Error,
     process::run,
+    program::release,
     workspace::Workspace,
 };
 
@@ -34,8 +33,7 @@ pub(crate) fn main(args: Args) -> Result<(), Error> {
         return Ok(());
     };
     let workspace = Workspace::find()?;
-    run(&mut workspace.cargo(["build", "--release", "-p", "highwater-model", "--bins"]))?;
-    run(Command::new(workspace.target().join("release").join("highwater-model")).args(passed))
+    run(release(&workspace, "highwater-model", "highwater-model")?.args(passed))
 }
 
 /// What the checker is given; `None` stands for help.
