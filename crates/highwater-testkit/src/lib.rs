@@ -36,6 +36,7 @@ mod relay;
 mod samples;
 mod sentinels;
 mod server;
+mod sweep;
 mod topology;
 mod wait;
 mod workload;
@@ -52,6 +53,7 @@ pub use relay::{Direction, Directions, PerDirection, Relay, RelayHandle, RelaySt
 pub use samples::{Sample, Samples};
 pub use sentinels::{Sentinels, SentinelsBuilder};
 pub use server::{Server, ServerBuilder, ServerKind, TlsFiles};
+pub use sweep::{Side, sweep};
 pub use topology::{Topology, TopologyBuilder};
 pub use wait::{wait_until, wait_until_async};
 pub use workload::{Functions, ReadReply, Subject, Workload};

@@ -13,6 +13,8 @@
 
 use std::collections::HashMap;
 
+use highwater_testkit::{Side, sweep};
+
 use super::floors::{Captured, Floors};
 use crate::{
     clock::Nanos,
@@ -83,32 +85,13 @@ pub(crate) fn check(operations: &[Operation], first_failover: Nanos) -> Findings
         findings: Findings::default(),
     };
     checker.learn_writes(operations);
-    let mut points: Vec<(Nanos, Side, usize)> = (0..)
-        .zip(operations)
-        .flat_map(|(place, operation)| {
-            [
-                (operation.start, Side::Start, place),
-                (operation.end, Side::End, place),
-            ]
-        })
-        .collect();
-    // At one instant starts come first: what ended just when something began was not before it.
-    points.sort_unstable();
-    for (_, side, place) in points {
-        if let Some(operation) = operations.get(place) {
-            match side {
-                Side::Start => checker.start(place, operation),
-                Side::End => checker.end(place, operation),
-            }
+    for (side, place, operation) in sweep(operations, |operation| (operation.start, operation.end)) {
+        match side {
+            Side::Start => checker.start(place, operation),
+            Side::End => checker.end(place, operation),
         }
     }
     checker.findings
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
-    Start,
-    End,
 }
 
 struct Checker {

@@ -26,8 +26,8 @@ pub use self::level::Level;
 use self::level::{Demanded, Rules};
 pub use self::report::{Report, RouteCounts, Violation, ViolationKind};
 use self::risk::Risk;
-use crate::Samples;
 use crate::history::{History, Kind, Operation, Outcome};
+use crate::{Samples, Side, sweep};
 
 /// Checks a history for what sessions rely on: their own writes, and reads that never go back. `replicas` are the
 /// samples of a [`Monitor`](crate::Monitor); without any, no read is known to have been at risk.
@@ -101,35 +101,14 @@ fn run(history: &History, rules: Rules, risk: Risk<'_>) -> Report {
         report: Report::default(),
     };
     convention::check(operations, &mut checker.report);
-    let mut points: Vec<Point> = (0_usize..)
-        .zip(operations)
-        .flat_map(|(index, operation)| {
-            [
-                (operation.start, Side::Start, index),
-                (operation.end, Side::End, index),
-            ]
-        })
-        .collect();
-    // At one instant starts come first: what ended at the very instant at which something began was not before it.
-    points.sort_unstable();
-    for (_, side, index) in points {
-        if let Some(operation) = operations.get(index) {
-            match side {
-                Side::Start => checker.start(index, operation),
-                Side::End => checker.end(index, operation),
-            }
+    for (side, index, operation) in sweep(operations, |operation| (operation.start, operation.end)) {
+        match side {
+            Side::Start => checker.start(index, operation),
+            Side::End => checker.end(index, operation),
         }
     }
     checker.report
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
-    Start,
-    End,
-}
-
-type Point = (Instant, Side, usize);
 
 struct Checker<'a> {
     rules: Rules,
