@@ -107,13 +107,8 @@ impl ConnectionLike for DedicatedConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            if let Some(outcome) = redis_rs::of_nothing(pipeline) {
-                return outcome;
-            }
-            let reply = self.call(pipeline).await?;
-            redis_rs::values_of(pipeline, reply.value, offset, count).await
-        })
+        let carried_out = async move { Ok(self.call(pipeline).await?.value) };
+        Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }
 
     fn get_db(&self) -> i64 {

@@ -6,11 +6,11 @@ use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
 use crate::{
     client::Client,
-    command::{Class, Command, Unit},
+    command::{Class, Command},
     error::{Error, ErrorKind},
     node::{Node, ProofWanted, Request},
     redis_rs,
-    route::closed,
+    route::{closed, finished},
 };
 
 /// One node, whichever role it has: for `INFO`, `CONFIG`, `SLOWLOG`, a look at what a replica holds.
@@ -72,12 +72,8 @@ impl NodeConnection {
             writer: None,
         };
         let sent = self.node()?.connection()?.send(&request)?;
-        match sent.answer.await.map_err(|_| closed())??.value {
-            Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
-            // A pipeline's replies are an array, also when there is one.
-            value if command.unit == Unit::Pipeline && command.replies == 1 => Ok(Value::Array(vec![value])),
-            value => Ok(value),
-        }
+        let answer = sent.answer.await.map_err(|_| closed())??;
+        finished(answer.value, &command)
     }
 }
 
@@ -92,13 +88,8 @@ impl ConnectionLike for NodeConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            if let Some(outcome) = redis_rs::of_nothing(pipeline) {
-                return outcome;
-            }
-            let value = self.call(pipeline).await?;
-            redis_rs::values_of(pipeline, value, offset, count).await
-        })
+        let carried_out = async move { self.call(pipeline).await };
+        Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }
 
     fn get_db(&self) -> i64 {

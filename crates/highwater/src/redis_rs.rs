@@ -25,8 +25,21 @@ pub(crate) fn value_of(command: &Cmd, outcome: Result<Value, Error>) -> Result<V
     })
 }
 
+/// The outcome of a pipeline: the replies that redis-rs asks for. An empty one is not carried out.
+pub(crate) async fn values_of(
+    pipeline: &Pipeline,
+    offset: usize,
+    count: usize,
+    carried_out: impl Future<Output = Result<Value, Error>>,
+) -> Result<Vec<Value>, RedisError> {
+    if let Some(outcome) = of_nothing(pipeline) {
+        return outcome;
+    }
+    asked_for(pipeline, carried_out.await?, offset, count).await
+}
+
 /// The outcome of a pipeline that needs no server: an empty one.
-pub(crate) fn of_nothing(pipeline: &Pipeline) -> Option<Result<Vec<Value>, RedisError>> {
+fn of_nothing(pipeline: &Pipeline) -> Option<Result<Vec<Value>, RedisError>> {
     if !pipeline.is_empty() {
         return None;
     }
@@ -39,7 +52,7 @@ pub(crate) fn of_nothing(pipeline: &Pipeline) -> Option<Result<Vec<Value>, Redis
 }
 
 /// The replies that redis-rs asks for: all of a pipeline's, or EXEC's alone.
-pub(crate) async fn values_of(
+async fn asked_for(
     pipeline: &Pipeline,
     value: Value,
     offset: usize,
@@ -177,7 +190,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
-            .block_on(values_of(pipeline, Value::Array(replies), offset, 1))
+            .block_on(asked_for(pipeline, Value::Array(replies), offset, 1))
             .unwrap_err()
     }
 

@@ -77,13 +77,8 @@ impl ConnectionLike for SessionConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            if let Some(outcome) = redis_rs::of_nothing(pipeline) {
-                return outcome;
-            }
-            let value = self.value_of(Command::pipeline(pipeline)).await?;
-            redis_rs::values_of(pipeline, value, offset, count).await
-        })
+        let carried_out = async move { self.value_of(Command::pipeline(pipeline)).await };
+        Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }
 
     fn get_db(&self) -> i64 {

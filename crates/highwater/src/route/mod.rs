@@ -59,6 +59,13 @@ pub struct Reply {
     pub reason: Reason,
 }
 
+impl Reply {
+    fn finished(mut self, command: &Command) -> Result<Self, Error> {
+        self.value = finished(self.value, command)?;
+        Ok(self)
+    }
+}
+
 /// What to do with a read when the primary itself can't honour the session's marks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -227,7 +234,7 @@ impl Router {
                 .instrument(span.clone())
                 .await
         };
-        let outcome = outcome.and_then(|reply| finished(reply, command));
+        let outcome = outcome.and_then(|reply| reply.finished(command));
         record(&span, &outcome);
         outcome
     }
@@ -617,14 +624,13 @@ fn refusal_code(code: &str) -> Option<Refusal> {
 
 /// What the caller gets. An error reply to a single command is an error; in a pipeline it is one reply of
 /// several.
-fn finished(mut reply: Reply, command: &Command) -> Result<Reply, Error> {
-    reply.value = match reply.value {
-        Value::ServerError(error) if command.unit == Unit::Single => return Err(Error::reply(error)),
+pub(crate) fn finished(value: Value, command: &Command) -> Result<Value, Error> {
+    match value {
+        Value::ServerError(error) if command.unit == Unit::Single => Err(Error::reply(error)),
         // The connection gives one reply as it is, and a pipeline's is an array also then.
-        value if command.unit == Unit::Pipeline && command.replies == 1 => Value::Array(vec![value]),
-        value => value,
-    };
-    Ok(reply)
+        value if command.unit == Unit::Pipeline && command.replies == 1 => Ok(Value::Array(vec![value])),
+        value => Ok(value),
+    }
 }
 
 fn record(span: &Span, outcome: &Result<Reply, Error>) {

@@ -10,7 +10,7 @@ use highwater_core::{Reason, Route, Scope, Session};
 use redis::Value;
 use tracing::Instrument;
 
-use super::{Reply, Router, closed, finished, record};
+use super::{Reply, Router, closed, record};
 use crate::{
     command::{Command, Look, Unit, Verb},
     error::{Error, ErrorKind},
@@ -87,7 +87,7 @@ impl Own {
         let looks = router.table().await.look(&command.packed, command.unit)?;
         if command.unit != Unit::Pipeline || !looks.iter().any(Look::steers) {
             let reply = self.step(router, command, &looks).await?;
-            return finished(reply, command);
+            return reply.finished(command);
         }
         // A transaction by hand within a pipeline: whether MULTI is accepted decides where an INFO may
         // follow, so each command waits for the one before.
