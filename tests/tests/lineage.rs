@@ -10,9 +10,12 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use common::{NO_PINGS, SOON, bulk, calls, get, place, set, written};
+use common::{NO_PINGS, SOON, bulk, calls, get, place, set, until, written};
 use highwater::{
     Client, Command, Continuity, ErrorKind, Marks, Offset, Policy, Reason, Route, Scope, Session, SigningKey,
     TokenCodec,
@@ -261,6 +264,79 @@ async fn a_loss_is_reported_beside_an_unknown_history_that_is_waived() {
     );
     let reply = parted.new.call(get("k", &session)).await.unwrap();
     assert_eq!(reply.reason, Reason::UnknownHistory);
+}
+
+/// In a flood of reads that only the primary can judge, one sample of it judges for many. Another primary may have
+/// taken its place by the time that they are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_of_the_old_primary_hides_no_loss_at_the_new_one() {
+    const READS: usize = 256;
+    let topology = Topology::builder()
+        .replicas(2)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let side = Relay::start(topology.replica(1).addr()).unwrap();
+    let client = Client::builder()
+        .primary(front.url())
+        .replica(side.url())
+        .response_timeout(4 * SOON)
+        .connect()
+        .await
+        .unwrap();
+    let writer = Session::new();
+    client.call(set("k", "before", &writer)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).pause();
+    client.call(set("k", "lost", &writer)).await.unwrap();
+    let mut in_doubt = writer.marks().written().next().unwrap();
+    in_doubt.offset = Offset::UNKNOWN;
+    // The replica is asked, and its answers don't come.
+    side.pause();
+    let finished = Arc::new(AtomicUsize::new(0));
+    let reads: Vec<_> = (0..READS)
+        .map(|_| {
+            let (client, finished) = (client.clone(), Arc::clone(&finished));
+            let session = Session::new();
+            session.add_written(&in_doubt);
+            tokio::spawn(async move {
+                let reply = client.call(get("k", &session)).await.unwrap();
+                finished.fetch_add(1, Ordering::Relaxed);
+                (reply.value, reply.reason, session.continuity())
+            })
+        })
+        .collect();
+    until("all have been judged by the old primary", || {
+        let waiting = client.status().replicas[0].in_flight;
+        waiting > 0 && finished.load(Ordering::Relaxed) + waiting == READS
+    })
+    .await;
+    topology.replica(0).replicaof_no_one().unwrap();
+    front.set_target(topology.replica(0).addr());
+    front.cut();
+    let old = in_doubt.history.to_string();
+    until("the client follows the new primary", || {
+        client
+            .status()
+            .primary
+            .history
+            .is_some_and(|history| history != old)
+    })
+    .await;
+    side.cut();
+    let mut told = 0;
+    for read in reads {
+        match read.await.unwrap() {
+            (value, Reason::InDoubt, Continuity::Intact) => assert_eq!(value, bulk("lost")),
+            outcome => {
+                let lost = (bulk("before"), Reason::PossiblyLost, Continuity::PossiblyLost);
+                assert_eq!(outcome, lost);
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
