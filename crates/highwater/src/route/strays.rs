@@ -108,7 +108,6 @@ impl Router {
         let judged = Read {
             requirement: Requirement::new([place(&progress)]),
             at_replicas: None,
-            waived: Some(reason),
             ..*read
         };
         match self.read_replicas(&judged).await {
