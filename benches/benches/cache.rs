@@ -3,6 +3,8 @@
 //! 100,000 keys of 100 bytes, read in a Zipf distribution (0.99) by one and by two threads, in interleaved rounds: the
 //! library's map alone, the conversion of a value alone, a hit through highwater's whole stack (session, requirement,
 //! proof, decoded value), redis-rs's own client-side cache, and a replica read without a cache. Medians in ns a read.
+//!
+//! With `-- --hits-only` there is nothing but hits on one thread, for a profiler to look at.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -148,6 +150,21 @@ impl World {
         }
     }
 
+    /// Hits of the near cache, or reads without one.
+    async fn reads(&self, client: &Client, threads: usize, order: &Arc<Vec<String>>) -> f64 {
+        measure(threads, order, || {
+            let connection = client.with(&self.session);
+            move |order: Arc<Vec<String>>, place: usize| {
+                let mut connection = connection.clone();
+                async move {
+                    let value: Vec<u8> = connection.get(&order[place]).await.unwrap();
+                    assert_eq!(value.len(), 100);
+                }
+            }
+        })
+        .await
+    }
+
     async fn round(&self, threads: usize, order: &Arc<Vec<String>>) -> [f64; 5] {
         let raw = measure(threads, order, || {
             let moka = self.moka.clone();
@@ -166,20 +183,7 @@ impl World {
             }
         })
         .await;
-        let with = |client: &Client| {
-            let (client, session) = (client.clone(), self.session.clone());
-            move || {
-                let connection = client.with(&session);
-                move |order: Arc<Vec<String>>, place: usize| {
-                    let mut connection = connection.clone();
-                    async move {
-                        let value: Vec<u8> = connection.get(&order[place]).await.unwrap();
-                        assert_eq!(value.len(), 100);
-                    }
-                }
-            }
-        };
-        let hit = measure(threads, order, with(&self.cached)).await;
+        let hit = self.reads(&self.cached, threads, order).await;
         let rs = measure(threads, order, || {
             let connection = self.rs.clone();
             move |order: Arc<Vec<String>>, place: usize| {
@@ -191,7 +195,7 @@ impl World {
             }
         })
         .await;
-        let replica = measure(threads, order, with(&self.plain)).await;
+        let replica = self.reads(&self.plain, threads, order).await;
         [raw, converted, hit, rs, replica]
     }
 }
@@ -206,6 +210,9 @@ fn main() {
             .unwrap();
         runtime.block_on(async {
             let world = World::start(&order).await;
+            while std::env::args().any(|argument| argument == "--hits-only") {
+                println!("{:.0} ns a hit", world.reads(&world.cached, 1, &order).await);
+            }
             let before = world.cached.cache_stats();
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {

@@ -373,7 +373,9 @@ async fn hashes_are_not_kept_where_fields_expire() {
         topology.wait_in_sync(SOON).unwrap();
         let reply = client.call(of("HGETALL h", &session)).await.unwrap();
         assert_ne!(reply.route, Route::Cache);
-        client.call(of("HPERSIST h FIELDS 1 f", &session)).await.unwrap();
+        // Redis 7.4 goes on counting a hash whose fields no longer expire, until it is gone.
+        client.call(of("DEL h", &session)).await.unwrap();
+        client.call(of("HSET h f v", &session)).await.unwrap();
         topology.wait_in_sync(SOON).unwrap();
         from_the_cache(&client, &of("HGETALL h", &session), &map).await;
     }

@@ -20,7 +20,10 @@ use redis::{PushKind, Value};
 use tokio::sync::oneshot;
 
 use super::{Shared, flights::Filled, store::Entry};
-use crate::node::{Connection, Node};
+use crate::{
+    error::Error,
+    node::{Connection, Node},
+};
 
 /// What readers see of a feed. Always loaded *before* an entry: whatever the progress covers had then been
 /// applied to the store (law 7), and an entry of the same generation can't be of data that came later.
@@ -91,6 +94,15 @@ impl Feed {
 
     fn publish(&self, view: View) {
         self.view.store(Arc::new(view));
+    }
+
+    /// Its connection has ended: nothing that it brought is valid any more.
+    pub(crate) fn is_down(&self, why: &Error) {
+        self.publish(View {
+            generation: next_generation(),
+            progress: None,
+        });
+        self.set_link(FeedLink::Down(why.to_string()));
     }
 
     pub(crate) fn link(&self) -> FeedLink {
@@ -435,13 +447,8 @@ impl FeedWriter {
             if is_error(&filled.value) || (fill.may_have_fields && self.extras.fields_expire) {
                 return;
             }
-            let entry = Entry {
-                command: fill.command.clone(),
-                value: filled.value.clone(),
-                upper: (upper.history, upper.applied),
-                lower: None,
-                expires,
-            };
+            let upper = (upper.history, upper.applied);
+            let entry = Entry::new(&fill.command, &filled.value, upper, None, expires);
             self.shared.store.insert(&fill.key, self.view.generation, entry);
             stats.fills(1);
         };

@@ -1,6 +1,6 @@
 //! Looking for a reply: the feed's view first, and only then the entry.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use highwater_core::Progress;
 
@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A reply that is proven to show enough.
-    Hit(Arc<Entry>),
+    Hit(Entry),
     /// One that is not proven to, yet.
     Uncovered,
     Nothing,

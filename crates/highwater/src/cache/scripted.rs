@@ -134,7 +134,7 @@ fn covers(offset: u64) -> impl FnOnce(Option<&Progress>) -> bool {
 
 fn hit(found: Found) -> Option<Value> {
     match found {
-        Found::Hit(entry) => Some(entry.value.clone()),
+        Found::Hit(entry) => Some(entry.value()),
         Found::Uncovered | Found::Nothing => None,
     }
 }

@@ -186,7 +186,7 @@ impl NearCache {
                 Ok(match self.find(router, &read, wanted) {
                     Found::Hit(entry) => {
                         let upper = Some(entry.upper);
-                        Look::Hit(router.answered(&read, Route::Cache, false, entry.value.clone(), upper))
+                        Look::Hit(router.answered(&read, Route::Cache, false, entry.value(), upper))
                     }
                     Found::Uncovered | Found::Nothing => Look::Ask(Box::new((read, Wants::One(wanted)))),
                 })
@@ -432,7 +432,7 @@ impl NearCache {
                 };
             };
             upper.push(entry.upper);
-            values.push(entry.value.clone());
+            values.push(entry.value());
         }
         if values.is_empty() {
             // Without keys it is an error, and that is the server's to say.
@@ -469,7 +469,7 @@ pub(super) fn hit(entry: &Entry, waited: bool) -> Answer {
     Answer {
         route: Route::Cache,
         waited,
-        value: entry.value.clone(),
+        value: entry.value(),
         upper: Some(entry.upper),
     }
 }

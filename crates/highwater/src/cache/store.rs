@@ -24,25 +24,68 @@ const REPLY_OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 32;
 /// How many replies are kept for one key; the oldest goes first.
 const MAX_REPLIES: usize = 16;
 
-/// A reply that is kept.
-#[derive(Debug)]
+/// A reply that is kept. Cheap to clone.
+///
+/// A hit touches memory that is seldom in the processor's caches, and that is most of what it costs. So the command
+/// and the usual kind of value, a string, lie side by side in one piece of memory, and this around it in the
+/// library's own.
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The command as it is encoded: every argument with its length.
-    pub(crate) command: Box<[u8]>,
-    pub(crate) value: Value,
+    /// The command as it is encoded: every argument with its length. Then the value, if it is a string.
+    bytes: Arc<[u8]>,
+    /// Where the command ends.
+    value_at: usize,
+    /// A value that is no string.
+    other: Option<Arc<Value>>,
     /// It shows nothing above this: for monotonic reads.
     pub(crate) upper: (History, u64),
     /// What it was proven to show when it was read. Where there are no invalidations, nothing else is.
-    pub(crate) lower: Option<Progress>,
+    pub(crate) lower: Option<Arc<Progress>>,
     pub(crate) expires: Instant,
 }
 
-/// The replies that concern one key.
-#[derive(Debug)]
+impl Entry {
+    pub(crate) fn new(
+        command: &[u8],
+        value: &Value,
+        upper: (History, u64),
+        lower: Option<Progress>,
+        expires: Instant,
+    ) -> Self {
+        let (bytes, other) = match value {
+            Value::BulkString(value) => ([command, value].concat().into(), None),
+            other => (command.into(), Some(Arc::new(other.clone()))),
+        };
+        Self {
+            bytes,
+            value_at: command.len(),
+            other,
+            upper,
+            lower: lower.map(Arc::new),
+            expires,
+        }
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        match &self.other {
+            Some(value) => Value::clone(value),
+            None => Value::BulkString(self.bytes.get(self.value_at..).unwrap_or_default().to_vec()),
+        }
+    }
+
+    fn command(&self) -> &[u8] {
+        self.bytes.get(..self.value_at).unwrap_or_default()
+    }
+}
+
+/// The replies that concern one key: at least one.
+#[derive(Clone, Debug)]
 struct Replies {
     generation: u64,
     weight: usize,
-    list: Vec<Arc<Entry>>,
+    newest: Entry,
+    /// From the oldest on. Seldom any.
+    older: Option<Arc<[Entry]>>,
 }
 
 type Key = Box<[u8]>;
@@ -50,7 +93,7 @@ type Key = Box<[u8]>;
 /// The replies that are kept, by key.
 #[derive(Debug)]
 pub(crate) struct Store {
-    kept: moka::sync::Cache<Key, Arc<Replies>, RandomState>,
+    kept: moka::sync::Cache<Key, Replies, RandomState>,
     max_entry: usize,
     oversized: AtomicU64,
 }
@@ -61,7 +104,7 @@ impl Store {
         Self {
             kept: moka::sync::Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(|key: &Key, replies: &Arc<Replies>| small(key.len() + KEY_OVERHEAD + replies.weight))
+                .weigher(|key: &Key, replies: &Replies| small(key.len() + KEY_OVERHEAD + replies.weight))
                 .build_with_hasher(RandomState::default()),
             max_entry,
             oversized: AtomicU64::new(0),
@@ -69,48 +112,53 @@ impl Store {
     }
 
     /// The reply to a command of this generation, whether or not it has expired.
-    pub(crate) fn get(&self, key: &[u8], command: &[u8], generation: u64) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, key: &[u8], command: &[u8], generation: u64) -> Option<Entry> {
         let replies = self.kept.get(key)?;
         if replies.generation != generation {
             return None;
         }
+        if replies.newest.command() == command {
+            return Some(replies.newest);
+        }
         replies
-            .list
+            .older?
             .iter()
-            .find(|entry| *entry.command == *command)
+            .find(|entry| entry.command() == command)
             .cloned()
     }
 
     /// Keeps a reply, with those of the same key and generation that are there. One that is too large is not
     /// kept, nor is the one that it would have replaced.
     pub(crate) fn insert(&self, key: &[u8], generation: u64, entry: Entry) {
-        let mut list: Vec<_> = match self.kept.get(key) {
-            // Those of another generation are another feed's: whether they are still valid is not ours to say.
-            Some(replies) if replies.generation == generation => replies
-                .list
-                .iter()
-                .filter(|other| other.command != entry.command)
-                .cloned()
-                .collect(),
-            _ => Vec::new(),
-        };
         let own = weight_of(&entry);
         if own > self.max_entry {
             self.oversized.fetch_add(1, Ordering::Relaxed);
             self.invalidate(key);
             return;
         }
-        let mut weight = own + list.iter().map(|other| weight_of(other)).sum::<usize>();
-        while !list.is_empty() && (weight > self.max_entry || list.len() >= MAX_REPLIES) {
-            weight -= weight_of(&list.remove(0));
+        let mut older: Vec<_> = match self.kept.get(key) {
+            // Those of another generation are another feed's: whether they are still valid is not ours to say.
+            Some(replies) if replies.generation == generation => {
+                let before = replies.older.iter().flat_map(|older| older.iter());
+                before
+                    .chain([&replies.newest])
+                    .filter(|other| other.command() != entry.command())
+                    .cloned()
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut weight = own + older.iter().map(weight_of).sum::<usize>();
+        while !older.is_empty() && (weight > self.max_entry || older.len() >= MAX_REPLIES) {
+            weight -= weight_of(&older.remove(0));
         }
-        list.push(Arc::new(entry));
         let replies = Replies {
             generation,
             weight,
-            list,
+            newest: entry,
+            older: (!older.is_empty()).then(|| older.into()),
         };
-        self.kept.insert(key.into(), Arc::new(replies));
+        self.kept.insert(key.into(), replies);
     }
 
     /// Drops all replies that concern a key. Who looks afterwards does not find them.
@@ -141,7 +189,7 @@ fn small(weight: usize) -> u32 {
 }
 
 fn weight_of(entry: &Entry) -> usize {
-    REPLY_OVERHEAD + entry.command.len() + heap_of(&entry.value)
+    REPLY_OVERHEAD + entry.bytes.len() + entry.other.as_deref().map_or(0, heap_of)
 }
 
 /// The bytes that a value holds besides its own place.
@@ -167,13 +215,13 @@ mod tests {
     use std::time::Duration;
 
     fn entry(command: &str, value: &str) -> Entry {
-        Entry {
-            command: command.as_bytes().into(),
-            value: Value::BulkString(value.into()),
-            upper: (History::from_bytes([1; 20]), 1),
-            lower: None,
-            expires: Instant::now() + Duration::from_secs(60),
-        }
+        Entry::new(
+            command.as_bytes(),
+            &Value::BulkString(value.into()),
+            (History::from_bytes([1; 20]), 1),
+            None,
+            Instant::now() + Duration::from_secs(60),
+        )
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl TtlOnly {
     ) -> Found {
         match shared.store.get(wanted.key, wanted.command, GENERATION) {
             Some(entry) if Instant::now() < entry.expires => {
-                if router.covered(read, entry.lower.as_ref()) {
+                if router.covered(read, entry.lower.as_deref()) {
                     Found::Hit(entry)
                 } else {
                     Found::Uncovered
@@ -139,13 +139,8 @@ impl Asking<'_> {
             else {
                 return;
             };
-            let entry = Entry {
-                command: command.into(),
-                value: filled.value.clone(),
-                upper: (upper.history, upper.applied),
-                lower: filled.lower,
-                expires,
-            };
+            let upper = (upper.history, upper.applied);
+            let entry = Entry::new(command, &filled.value, upper, filled.lower, expires);
             shared.store.insert(key, GENERATION, entry);
             shared.stats.fills(1);
         });

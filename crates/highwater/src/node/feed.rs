@@ -34,8 +34,8 @@ impl Node {
                             driving.await
                         }
                     };
-                    // Nobody asks here any more; then what was in flight fails, and the entries with it.
-                    feed.set_link(FeedLink::Down(error.to_string()));
+                    // Nobody asks here any more, and no entry is used; then what was in flight fails.
+                    feed.is_down(&error);
                     drop(driver);
                     shared.changed();
                     error
@@ -50,13 +50,13 @@ impl Node {
                 pause = FEED_REFUSED_PAUSE;
             } else {
                 tracing::debug!(node = %self.address, %error, "a feed of the near cache is down");
-                feed.set_link(FeedLink::Down(error.to_string()));
+                feed.is_down(&error);
             }
             let jittered = pin!(tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)));
             select(jittered, pin!(self.until_closed())).await;
             pause = (pause * 2).min(MAX_BACKOFF);
         }
-        feed.set_link(FeedLink::Down(closed().to_string()));
+        feed.is_down(&closed());
     }
 
     async fn open_feed(
