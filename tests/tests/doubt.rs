@@ -12,7 +12,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{NO_PINGS, SOON, bulk, calls, from_a_replica, get, in_doubt, set, until, written};
-use highwater::{Client, ClientBuilder, Command, ErrorKind, Reason, Reply, Route, Session};
+use highwater::{
+    Client, ClientBuilder, Command, ErrorKind, History, MAX_MARKS, Mark, Offset, Reason, Reply, Route, Scope,
+    Session,
+};
 use highwater_testkit::{Relay, Topology};
 use redis::Value;
 use tokio::task::JoinSet;
@@ -295,6 +298,40 @@ async fn a_write_without_a_sample_is_done_and_placed_by_the_next_proof() {
     assert_eq!(reply.value, bulk("7654321"));
     assert_eq!(written(&session), Some(mark));
     from_a_replica(&client, &get("k", &session), &bulk("7654321")).await;
+}
+
+/// A session that has no room for a write's mark does not know what it depends on, and does not forget that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_for_whose_mark_there_is_no_room_is_read_all_the_same() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .primary_args(NO_PINGS)
+        .start()
+        .unwrap();
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .replica(topology.replica(0).url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    for number in 0..MAX_MARKS {
+        session.add_written(&Mark {
+            scope: Scope::new(&format!("other-{number}")).unwrap(),
+            history: History::from_bytes([7; 20]),
+            offset: Offset::at(1),
+        });
+    }
+    topology.relay(0).pause();
+    for round in 0..3 {
+        let value = round.to_string();
+        client.call(set("k", &value, &session)).await.unwrap();
+        let reply = read(&client, "k", &session).await;
+        assert_eq!((reply.route, reply.value), (Route::Primary, bulk(&value)));
+    }
+    // Once it has been settled, there is room: replicas answer again.
+    topology.relay(0).resume();
+    from_a_replica(&client, &get("k", &session), &bulk("2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

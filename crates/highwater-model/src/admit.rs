@@ -29,6 +29,9 @@ impl Step<'_> {
                 };
                 match asking.high {
                     Some(progress) if self.process(at).view.settle_doubt(requirement, &mark(&progress)) => {
+                        // It is visible that doubt was settled; what of it a failover has lost can't be said any more.
+                        let lost = asking.must & !asking.after.data;
+                        self.process(at).needs.reduce(!lost);
                         self.event(Event::Settled);
                     }
                     _ => self.event(Event::Refused),
@@ -50,7 +53,9 @@ impl Step<'_> {
     }
 
     pub(crate) fn take_replicas(&mut self, at: usize, asking: &Asking) {
-        let proves = asking.requirement.is_empty() && !self.state.processes[at].remembers()
+        let unchecked = self.variant() == Variant::ProofUnchecked;
+        let proves = unchecked
+            || asking.requirement.is_empty() && !self.state.processes[at].remembers()
             || asking.low.is_some_and(|low| {
                 low.role == Role::Replica
                     && low.read_only
@@ -72,9 +77,10 @@ impl Step<'_> {
             asking.high
         };
         let cleared = self.variant() == Variant::ClearedByOneReplica;
+        let forgets = self.variant() == Variant::ReadsForgotten;
         let process = self.process(at);
         if process.remembers() {
-            if let Some(bound) = bound {
+            if let Some(bound) = bound.filter(|_| !forgets) {
                 process.view.add_read(&mark(&bound));
             }
             process.needs.seen |= asking.value;
@@ -121,9 +127,12 @@ impl Step<'_> {
             self.event(Event::Refused);
             return;
         };
-        let edges = &self.state.processes[at].edges;
-        if asking.requirement.coverage(&progress, edges) == Coverage::Covered {
+        let coverage = self.primarys_coverage(at, &asking.requirement, &progress);
+        if coverage == Coverage::Covered {
             self.judge(at, asking.must & !asking.value);
+        } else if self.variant() == Variant::UnmetRefused {
+            self.event(Event::Refused);
+            return;
         }
         if self.process(at).remembers() {
             self.process(at).needs.seen |= asking.value;
@@ -131,11 +140,28 @@ impl Step<'_> {
         self.admit(at, &asking.requirement, &progress, &asking.after);
     }
 
+    /// What a primary's progress covers, by the rules or without one of them.
+    pub(crate) fn primarys_coverage(
+        &self,
+        at: usize,
+        requirement: &Requirement,
+        progress: &Progress,
+    ) -> Coverage {
+        let coverage = requirement.coverage(progress, &self.state.processes[at].edges);
+        match (coverage, self.variant()) {
+            (Coverage::PossiblyLost, Variant::LossUnsaid) | (Coverage::Unknown, Variant::UnknownCovered) => {
+                Coverage::Covered
+            }
+            (coverage, _) => coverage,
+        }
+    }
+
     /// Takes in what a primary's proof says, of a read or of a write.
     pub(crate) fn admit(&mut self, at: usize, requirement: &Requirement, progress: &Progress, after: &After) {
         let scope = Scope::default();
         let edges = self.state.processes[at].edges.clone();
-        match requirement.coverage(progress, &edges) {
+        let coverage = self.primarys_coverage(at, requirement, progress);
+        match coverage {
             Coverage::Covered => {}
             Coverage::Behind => self.violation(Some(Violation::Disbelief)),
             worst => {
@@ -162,7 +188,7 @@ impl Step<'_> {
             }
         }
         let process = self.process(at);
-        if requirement.coverage(progress, &edges) != Coverage::Covered {
+        if coverage != Coverage::Covered {
             process
                 .view
                 .record_discontinuity(&scope, requirement, progress, &edges);

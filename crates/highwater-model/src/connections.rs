@@ -64,7 +64,7 @@ impl Step<'_> {
     pub(crate) fn settle(&mut self, process: usize, lost: Vec<Lost>, sample: &Progress) {
         for lost in lost {
             let conclusion = Conclusion::of_doubt(lost.history, sample);
-            self.process(process).view.conclude(lost.id, conclusion);
+            self.conclude(process, lost.id, conclusion);
             if matches!(conclusion, Conclusion::Settled { .. }) {
                 self.event(Event::Settled);
             }
@@ -97,6 +97,7 @@ impl Step<'_> {
     /// A connection is lost. What was sent and not carried out can arrive later, unless the server has ended; a reply may
     /// have come before.
     pub(crate) fn lose(&mut self, at: usize, node: Node, replied: bool, arrives: bool) {
+        let variant = self.variant();
         let process = &mut self.state.processes[at];
         let Some(connection) = process.connections[node].take() else {
             return;
@@ -109,7 +110,13 @@ impl Step<'_> {
         };
         match writing.executed {
             Some(applied) if replied => {
-                process.view.conclude(writing.id, Conclusion::Applied);
+                let forgotten = !applied || variant == Variant::UnmarkedForgotten;
+                let conclusion = if forgotten {
+                    Conclusion::NotSent
+                } else {
+                    Conclusion::Applied
+                };
+                process.view.conclude(writing.id, conclusion);
                 if applied && writing.awaited {
                     process.needs.acknowledged |= 1 << writing.write;
                 }
@@ -124,8 +131,12 @@ impl Step<'_> {
             }),
             Some(_) | None => {}
         }
-        process.view.abandon(writing.id);
         process.needs.doubtful |= 1 << writing.write;
+        if variant == Variant::LostForgotten {
+            process.view.conclude(writing.id, Conclusion::NotSent);
+            return;
+        }
+        process.view.abandon(writing.id);
         process.lost.push(Lost {
             node,
             connection: connection.id,

@@ -1,12 +1,13 @@
 //! The model: what can happen next.
 
+use highwater_core::{History, MAX_MARKS, Mark, Marks, Offset, Scope, View};
 use stateright::{Model, Property};
 
 use crate::{
     cache::Cache,
     cluster::{Cluster, Node, Restart, Sync},
     judge::{Event, Violation},
-    process::Process,
+    process::{Aim, Process},
     scenario::Scenario,
     state::{State, Step},
 };
@@ -169,6 +170,49 @@ impl Action {
     }
 }
 
+/// How often a reader asks before it gives up: once for a sample that settles a token, once for a proof that an ID which
+/// has changed makes void, and once for the reply.
+const PATIENCE: usize = 4;
+
+/// If nothing else happens from here on, a read of this process at a primary has an answer (invariant 7).
+fn is_answered(scenario: &Scenario, state: &State, at: usize) -> bool {
+    let process = &state.processes[at];
+    let primary = process.primary;
+    let busy = process.asking.is_some() || process.writing.is_some();
+    if busy || state.cluster.servers[primary].upstream.is_some() || state.violation.is_some() {
+        return true;
+    }
+    let mut state = state.clone();
+    (0..PATIENCE).any(|_| {
+        state.event = Event::Nothing;
+        let mut step = Step {
+            scenario,
+            state: &mut state,
+        };
+        if !step.begin_read(at, primary) {
+            return false;
+        }
+        while step.step_read(at) {}
+        let barrier = step.state.processes[at].asking.as_ref().map(|asking| asking.aim) == Some(Aim::Barrier);
+        step.deliver(at);
+        let settled = barrier || step.state.event == Event::Settled;
+        !settled && step.state.event != Event::Refused
+    })
+}
+
+/// As many marks of other deployments as a session has room for.
+fn crowd() -> Marks {
+    let mut marks = Marks::new();
+    for number in 0..MAX_MARKS {
+        marks.add_written(&Mark {
+            scope: Scope::new(&format!("other-{number}")).expect("a scope's name"),
+            history: History::from_bytes([1; 20]),
+            offset: Offset::at(1),
+        });
+    }
+    marks
+}
+
 impl Model for Scenario {
     type State = State;
     type Action = Action;
@@ -180,6 +224,11 @@ impl Model for Scenario {
             .iter()
             .map(|level| Process::new(nodes, *level))
             .collect();
+        if self.crowded {
+            for process in &mut processes {
+                process.view = View::of(crowd());
+            }
+        }
         if let Some(first) = processes.first_mut() {
             first.cache = self.feed.map(Cache::new);
         }
@@ -293,6 +342,9 @@ impl Model for Scenario {
             }),
             Property::always("no sound mark is disbelieved", |_, state: &State| {
                 state.violation != Some(Violation::Disbelief)
+            }),
+            Property::always("whoever asks a primary is answered", |scenario, state: &State| {
+                (0..state.processes.len()).all(|at| is_answered(scenario, state, at))
             }),
         ];
         for event in self.shows {

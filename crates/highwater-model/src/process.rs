@@ -46,6 +46,10 @@ pub struct Writing {
     pub node: Node,
     /// What the session depended on.
     pub requirement: Requirement,
+    /// What a reply that shows data must show.
+    pub must: Writes,
+    /// What the reply shows.
+    pub value: Writes,
     /// The caller waits.
     pub awaited: bool,
     /// It was carried out, or refused.

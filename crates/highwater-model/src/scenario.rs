@@ -72,6 +72,8 @@ pub struct Scenario {
     pub kill_allowed: bool,
     /// Sessions read at nodes; where not, only from the cache.
     pub plain_reads: bool,
+    /// Sessions have as many marks of other deployments as a session can hold.
+    pub crowded: bool,
     /// The first process has a cache, fed by this node.
     pub feed: Option<Node>,
     /// How often each thing can happen.

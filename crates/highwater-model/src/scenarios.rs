@@ -27,6 +27,7 @@ fn base(name: &'static str, about: &'static str) -> Scenario {
         late_replies: false,
         kill_allowed: true,
         plain_reads: true,
+        crowded: false,
         feed: None,
         budget: Budget::default(),
         depth: None,
@@ -237,7 +238,7 @@ fn doubt(deep: bool) -> Scenario {
             switches: 1,
             restarts: more,
             losses: 1 + more,
-            abandons: more,
+            abandons: 1,
             ..Budget::default()
         },
         shows: &[Event::Served, Event::Refused, Event::Settled],
@@ -291,6 +292,27 @@ fn barrier(deep: bool) -> Scenario {
             "barrier",
             "tokens that can't be read, and samples that were asked for before they came",
         )
+    }
+}
+
+fn crowded(deep: bool) -> Scenario {
+    let more = u8::from(deep);
+    Scenario {
+        crowded: true,
+        upstreams: vec![None, Some(0)],
+        levels: vec![RYW, RYW],
+        one_writer: !deep,
+        budget: Budget {
+            writes: 2,
+            tokens: 1,
+            losses: more,
+            promotions: 1,
+            switches: 1,
+            ..Budget::default()
+        },
+        depth: Some(if deep { 12 } else { 8 }),
+        shows: &[Event::Served, Event::Refused, Event::Settled],
+        ..base("crowded", "sessions that have no room for another mark")
     }
 }
 
@@ -357,6 +379,7 @@ pub fn all(deep: bool) -> Vec<Scenario> {
         doubt,
         grace,
         barrier,
+        crowded,
         cache,
         cache_failover,
     ]
@@ -371,20 +394,27 @@ pub fn refutations() -> Vec<(Variant, Scenario)> {
         Variant::RememberedProgress
         | Variant::UncheckedPush
         | Variant::MarkInsideMulti
+        | Variant::ProofUnchecked
         | Variant::ClearedByOneReplica => proofs(false),
-        Variant::LowerBoundRemembered => monotonic(false),
+        Variant::LowerBoundRemembered | Variant::ReadsForgotten => monotonic(false),
         Variant::MarkAcrossGap | Variant::WriteInReplicasHistory => marks(false),
         Variant::ProofAcrossIds => turns(false),
         Variant::RoleWithoutHistory | Variant::BelievesOffsetOne => fresh(false),
-        Variant::BelievesWithoutBacklog => restarts(false),
-        Variant::ForkFromReplica => lineage(false),
-        Variant::SettledByNewConnection => doubt(false),
-        Variant::IgnoresClock => barrier(false),
+        Variant::BelievesWithoutBacklog | Variant::UnknownCovered => restarts(false),
+        Variant::ForkFromReplica | Variant::ForkIgnored | Variant::LossUnsaid | Variant::UnmetRefused => {
+            lineage(false)
+        }
+        Variant::SettledByNewConnection
+        | Variant::AbandonedForgotten
+        | Variant::LostForgotten
+        | Variant::UnmarkedForgotten => doubt(false),
+        Variant::IgnoresClock | Variant::BadTokenIgnored => barrier(false),
+        Variant::OverflowForgotten => crowded(false),
         Variant::FillOutsideWireOrder
         | Variant::EntryBeforeProgress
         | Variant::ProgressOutlivesData
         | Variant::GenerationUnchecked => cache(false),
-        Variant::PrimaryExempt | Variant::Sound => tokens(false),
+        Variant::PrimaryExempt | Variant::WritesUnjudged | Variant::Sound => tokens(false),
     };
     Variant::BROKEN
         .into_iter()

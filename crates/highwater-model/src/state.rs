@@ -1,6 +1,6 @@
 //! A state of the model, and what servers and clients do to each other in it.
 
-use highwater_core::{Mark, Offset, Progress, Scope, TokenCodec};
+use highwater_core::{Ancestor, Mark, Offset, Progress, Scope, TokenCodec};
 
 use crate::{
     cluster::{Cluster, Node, Notice, Writes},
@@ -51,9 +51,18 @@ impl Step<'_> {
     }
 
     pub(crate) fn info(&self, node: Node) -> Progress {
-        self.state
+        let progress = self
+            .state
             .cluster
-            .info(node, self.variant() == Variant::BelievesWithoutBacklog)
+            .info(node, self.variant() == Variant::BelievesWithoutBacklog);
+        if self.variant() != Variant::ForkIgnored {
+            return progress;
+        }
+        let ancestor = progress.ancestor.map(|ancestor| Ancestor {
+            fork: u64::MAX,
+            ..ancestor
+        });
+        Progress { ancestor, ..progress }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -109,8 +118,11 @@ impl Step<'_> {
         } else {
             highwater_core::Marks::in_doubt()
         };
+        let ignored = !readable && self.variant() == Variant::BadTokenIgnored;
         let to = self.process(to);
-        to.view.merge(&marks);
+        if !ignored {
+            to.view.merge(&marks);
+        }
         to.needs.merge(&needs);
         true
     }

@@ -43,11 +43,35 @@ pub enum Variant {
     ProgressOutlivesData,
     /// Serves entries of another generation than that of the progress it has loaded.
     GenerationUnchecked,
+    /// Looks at no replica's proof (invariant 1).
+    ProofUnchecked,
+    /// Takes a primary's history before its own for shared to its end.
+    ForkIgnored,
+    /// Takes a write that has gone for none (invariant 5).
+    LossUnsaid,
+    /// Takes what the primary can't know for covered (invariant 5).
+    UnknownCovered,
+    /// Gives out replies of writes as they are (invariant 1).
+    WritesUnjudged,
+    /// Takes a token that can't be read for none (invariant 5).
+    BadTokenIgnored,
+    /// Forgets what was read (monotonic reads).
+    ReadsForgotten,
+    /// Forgets a write whose caller goes away (invariants 3 and 9).
+    AbandonedForgotten,
+    /// Forgets the writes of a lost connection (invariant 3).
+    LostForgotten,
+    /// Forgets a write that was acknowledged, if its sample did not come (invariant 2).
+    UnmarkedForgotten,
+    /// Forgets a mark for which there is no room (invariant 8).
+    OverflowForgotten,
+    /// Refuses what the primary can't honour, and leaves the session as it is (invariant 7).
+    UnmetRefused,
 }
 
 impl Variant {
     /// All broken ones.
-    pub const BROKEN: [Self; 19] = [
+    pub const BROKEN: [Self; 31] = [
         Self::RoleWithoutHistory,
         Self::RememberedProgress,
         Self::UncheckedPush,
@@ -67,5 +91,17 @@ impl Variant {
         Self::LowerBoundRemembered,
         Self::ProgressOutlivesData,
         Self::GenerationUnchecked,
+        Self::ProofUnchecked,
+        Self::ForkIgnored,
+        Self::LossUnsaid,
+        Self::UnknownCovered,
+        Self::WritesUnjudged,
+        Self::BadTokenIgnored,
+        Self::ReadsForgotten,
+        Self::AbandonedForgotten,
+        Self::LostForgotten,
+        Self::UnmarkedForgotten,
+        Self::OverflowForgotten,
+        Self::UnmetRefused,
     ];
 }

@@ -1,6 +1,6 @@
 //! Writes, and the samples that trail them.
 
-use highwater_core::{Conclusion, Coverage, Offset, Requirement, Role, Scope};
+use highwater_core::{Conclusion, Coverage, Offset, Requirement, Role, Scope, View};
 
 use crate::{
     cluster::Node,
@@ -18,6 +18,7 @@ impl Step<'_> {
         let node = process.primary;
         self.connect(at, node);
         let old = self.variant() == Variant::WriteInReplicasHistory;
+        let must = self.state.processes[at].needs.now(&self.state.cluster);
         let write = self.state.written;
         self.state.written += 1;
         let process = self.process(at);
@@ -36,6 +37,8 @@ impl Step<'_> {
             write,
             node,
             requirement,
+            must,
+            value: 0,
             awaited: true,
             executed: None,
             before: None,
@@ -49,12 +52,17 @@ impl Step<'_> {
 
     /// The caller of a write goes away.
     pub(crate) fn abandon(&mut self, at: usize) -> bool {
+        let forgets = self.variant() == Variant::AbandonedForgotten;
         let process = self.process(at);
         let Some(writing) = process.writing.as_mut().filter(|writing| writing.awaited) else {
             return false;
         };
         writing.awaited = false;
-        process.view.abandon(writing.id);
+        if forgets {
+            process.view.conclude(writing.id, Conclusion::NotSent);
+        } else {
+            process.view.abandon(writing.id);
+        }
         process.needs.doubtful |= 1 << writing.write;
         true
     }
@@ -70,6 +78,7 @@ impl Step<'_> {
             let mut notices = Vec::new();
             let applied = self.state.cluster.write(node, writing.write, &mut notices);
             writing.executed = Some(applied);
+            writing.value = self.state.cluster.servers[node].data;
             self.process(at).writing = Some(writing);
             self.notice(&notices);
             return true;
@@ -86,29 +95,44 @@ impl Step<'_> {
             });
         let primary = (marks || gap).then_some(progress);
         self.observe(at, node, progress);
-        let process = self.process(at);
+        let forgets = self.variant() == Variant::UnmarkedForgotten;
         let conclusion = match primary {
-            _ if !applied => Conclusion::NotSent,
+            _ if !applied || primary.is_none() && forgets => Conclusion::NotSent,
             Some(progress) => Conclusion::Settled {
                 history: progress.history,
                 offset: Offset::at(progress.applied),
             },
             None => Conclusion::Applied,
         };
-        process.view.conclude(writing.id, conclusion);
+        self.conclude(at, writing.id, conclusion);
         if applied && writing.awaited {
-            process.needs.acknowledged |= 1 << writing.write;
+            self.process(at).needs.acknowledged |= 1 << writing.write;
         }
-        // The reply to a write is judged as well.
-        if let Some(progress) = primary.filter(|_| proves)
-            && !writing.requirement.is_empty()
-            && !writing.requirement.needs_barrier()
-            && self.variant() != Variant::PrimaryExempt
-            && writing.requirement.coverage(&progress, &self.process(at).edges) != Coverage::Covered
-        {
+        // The reply to a write is judged as well, and shows data: as that of `INCR` does.
+        let Some(progress) = primary.filter(|_| proves && applied) else {
+            return true;
+        };
+        let unjudged = [Variant::PrimaryExempt, Variant::WritesUnjudged].contains(&self.variant());
+        let coverage = self.primarys_coverage(at, &writing.requirement, &progress);
+        if unjudged || coverage == Coverage::Covered {
+            if writing.awaited && !writing.requirement.needs_barrier() {
+                self.judge(at, writing.must & !writing.value);
+            }
+        } else if !writing.requirement.needs_barrier() {
             self.admit(at, &writing.requirement, &progress, &after);
         }
         true
+    }
+
+    /// What became of a write is known.
+    pub(crate) fn conclude(&mut self, at: usize, id: u64, conclusion: Conclusion) {
+        let forgets = self.variant() == Variant::OverflowForgotten;
+        let view = &mut self.process(at).view;
+        let before = view.marks();
+        view.conclude(id, conclusion);
+        if forgets && view.marks().is_in_doubt(&Scope::default()) {
+            *view = View::of(before);
+        }
     }
 
     pub(crate) fn after(&self, node: Node, requirement: &Requirement) -> After {
