@@ -25,6 +25,7 @@ Usage: cargo xtask ci [OPTIONS]
 
 Options:
   --quick     Leave out the tests
+  --long      The long form: also the tests that need more than servers (`cargo xtask test --help`)
   -h, --help  Print this help
 
 The steps: hygiene, formatting, clippy, documentation, combinations of features, the oldest supported
@@ -53,6 +54,7 @@ pub(crate) fn main(args: Args) -> Result<(), Error> {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     quick: bool,
+    long: bool,
 }
 
 /// `None` stands for help.
@@ -63,6 +65,10 @@ fn parse(mut args: Args) -> Result<Option<Options>, Error> {
             "--quick" => {
                 args.flag()?;
                 options.quick = true;
+            }
+            "--long" => {
+                args.flag()?;
+                options.long = true;
             }
             "--help" | "-h" => return Ok(None),
             _ => return Err(unknown("ci", &argument)),
@@ -107,7 +113,7 @@ impl Ci {
         self.step("test", |workspace| {
             let options = test::Options {
                 selection: Selection::from(&SERVERS[..]),
-                long: false,
+                long: options.long,
                 passed: Vec::new(),
             };
             test::test(workspace, &options)
@@ -221,11 +227,14 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(Args::of(&[])).unwrap(), Some(Options { quick: false }));
-        assert_eq!(
-            parse(Args::of(&["--quick"])).unwrap(),
-            Some(Options { quick: true })
-        );
+        for (arguments, quick, long) in [
+            (&[][..], false, false),
+            (&["--quick"], true, false),
+            (&["--long"], false, true),
+        ] {
+            let options = Options { quick, long };
+            assert_eq!(parse(Args::of(arguments)).unwrap(), Some(options));
+        }
         assert_eq!(parse(Args::of(&["-h"])).unwrap(), None);
         for arguments in [&["quick"][..], &["--quick=1"], &["--server", "redis"]] {
             assert!(
