@@ -19,10 +19,12 @@ pub mod contenders;
 pub mod cost;
 pub mod data;
 pub mod measure;
+pub mod memory;
 pub mod operation;
 pub mod options;
 pub mod placement;
 pub mod report;
+pub mod soak;
 pub mod stage;
 
 pub use measure::median;

@@ -22,6 +22,8 @@ Options:
   --pinned              Only pinned: one caller on the servers' own core; client and servers on different cores
   --unpinned            Only unpinned [default: both]
   --no-allocations      Don't count allocations
+  --memory              Instead: bytes of a connection, of a request in flight, of a cached entry
+  --soak N              Instead: 64 callers for N minutes, with memory and tasks every 10 seconds
   --server NAME         Which server: redis, valkey, redis-6.2, redis-7.4, redis-8.2 [default: redis]
   --json                Print the result as one JSON object, and nothing else, on standard output
   -h, --help            Print this help
@@ -37,7 +39,14 @@ What follows `--` goes to the bench as it is; `-- --help` lists the rest. Nothin
 /// Arguments that make no sense, no server, a failed build, or the bench's own exit code.
 pub(crate) fn main(args: Args) -> Result<(), Error> {
     match parse(args)? {
-        Some(given) => given.run_built(Profile::Bench, "highwater-benches", "side-by-side"),
+        Some(given) => {
+            let program = if given.passed.iter().any(|option| option == "--memory") {
+                "allocations"
+            } else {
+                "side-by-side"
+            };
+            given.run_built(Profile::Bench, "highwater-benches", program)
+        }
         None => {
             print!("{HELP}");
             Ok(())
@@ -50,7 +59,7 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
     let mut given = Given::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
-            "--quick" | "--pinned" | "--unpinned" | "--no-allocations" => {
+            "--quick" | "--pinned" | "--unpinned" | "--no-allocations" | "--memory" => {
                 args.flag()?;
                 given.passed.push(argument);
             }
@@ -60,6 +69,7 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
             }
             "--rounds" => given.number(&mut args, argument, 1..=1000)?,
             "--millis" => given.number(&mut args, argument, 1..=60_000)?,
+            "--soak" => given.number(&mut args, argument, 1..=10_000)?,
             "--help" | "-h" => return Ok(None),
             _ => given.common(&mut args, "bench", argument)?,
         }
@@ -87,6 +97,8 @@ mod tests {
             "50",
             "--pinned",
             "--no-allocations",
+            "--soak",
+            "30",
             "--server",
             "valkey",
             "--json",
@@ -104,6 +116,7 @@ mod tests {
             &["--only"],
             &["--rounds", "0"],
             &["--millis", "soon"],
+            &["--soak", "0"],
             &["--server", "all"],
             &["5"],
         ] {

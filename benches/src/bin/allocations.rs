@@ -1,11 +1,14 @@
 //! What the contenders allocate an operation. A program of its own, because counting costs time: `cargo xtask bench`
-//! runs it first.
+//! runs it first. With `--memory`, what connections, requests and cached entries take.
 #![allow(clippy::expect_used, reason = "a bench that can't go on must stop")]
 
 use std::alloc::System;
 
 use clap::Parser;
-use highwater_benches::{contenders::Contender, options::Common, placement::Placement, stage::Stage};
+use highwater_benches::{
+    contenders::Contender, memory::memory, options::Common, placement::Placement, stage::Stage,
+};
+use highwater_testkit::Topology;
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -17,23 +20,46 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 struct Args {
     #[command(flatten)]
     common: Common,
+    /// Instead: bytes of a connection, of a request in flight, of a cached entry
+    #[arg(long)]
+    memory: bool,
 }
 
 fn main() {
-    let common = Args::parse().common;
+    let Args { common, memory } = Args::parse();
     let topology = Stage::servers(common.server, common.replicas.into());
     let workers = common.workers.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
-    let counts = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
         .build()
-        .expect("a runtime")
-        .block_on(async { count(&mut Stage::new(topology).await, &common).await });
+        .expect("a runtime");
+    if memory {
+        runtime.block_on(weigh(&topology, &common));
+        return;
+    }
+    let counts = runtime.block_on(async { count(&mut Stage::new(topology).await, &common).await });
     if common.json {
         println!("{}", json!(counts));
+    }
+}
+
+async fn weigh(topology: &Topology, common: &Common) {
+    let live = || {
+        let stats = ALLOCATOR.stats();
+        stats.bytes_allocated as f64 - stats.bytes_deallocated as f64
+    };
+    let all = memory(topology, live).await;
+    if common.json {
+        println!("{}", json!({ "memory": all }));
+        return;
+    }
+    println!("bytes that are allocated, on average of so many");
+    for one in all {
+        println!("{:<40} {:>9.0} {:>8}", one.what, one.bytes, one.count);
     }
 }
 

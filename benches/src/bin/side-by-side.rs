@@ -16,9 +16,11 @@ use highwater_benches::{
     options::Common,
     placement::{Cores, Placement, Who},
     report::{Case, Machine, Report, legend, table},
+    soak::Sample,
     stage::Stage,
 };
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 /// Compare highwater with other clients, with the naive way, and with what a socket can carry
 #[derive(Debug, Parser)]
@@ -43,6 +45,9 @@ struct Args {
     /// Leave the pass out that counts allocations
     #[arg(long)]
     no_allocations: bool,
+    /// Instead: 64 callers for so many minutes, with memory and tasks every 10 seconds
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    soak: Option<u64>,
 }
 
 impl Args {
@@ -67,6 +72,10 @@ fn main() {
         if args.common.callers.is_empty() {
             args.common.callers = vec![1, 64, 1024];
         }
+    }
+    if let Some(minutes) = args.soak {
+        soak(&args.common, minutes);
+        return;
     }
     let allocations = if args.no_allocations {
         Vec::new()
@@ -100,7 +109,7 @@ fn main() {
                         for case in &mut compared {
                             add_allocations(case, &allocations);
                         }
-                        show(&args, &table(&compared));
+                        show(&args.common, &table(&compared));
                         cases.extend(compared);
                     }
                 }
@@ -127,6 +136,42 @@ fn main() {
         };
         serde_json::to_writer_pretty(io::stdout().lock(), &report).expect("JSON");
         println!();
+    }
+}
+
+fn runtime(common: &Common, cores: &Cores, placement: Placement) -> Runtime {
+    let workers = common.workers.map_or(cores.of_client(placement), usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+fn soak(common: &Common, minutes: u64) {
+    let topology = Stage::servers(common.server, common.replicas.into());
+    let tell = |sample: &Sample| {
+        let Sample {
+            seconds,
+            resident_kib,
+            tasks,
+            operations,
+        } = sample;
+        let line =
+            format!("{seconds:>7} s {resident_kib:>9} KiB {tasks:>5} tasks {operations:>10} operations");
+        show(common, &(line + "\n"));
+    };
+    let runtime = runtime(common, &Cores::find(), Placement::Unpinned);
+    let soak = runtime.block_on(highwater_benches::soak::soak(&topology, minutes, tell));
+    if common.json {
+        println!("{}", serde_json::json!(soak));
+    } else {
+        let verdict = |flat| if flat { "flat" } else { "NOT flat" };
+        println!(
+            "memory is {}, tasks are {}",
+            verdict(soak.memory_is_flat),
+            verdict(soak.tasks_are_flat)
+        );
     }
 }
 
@@ -166,8 +211,8 @@ async fn compare(
 }
 
 /// Goes to the reader: with `--json`, standard output is for the object alone.
-fn show(args: &Args, text: &str) {
-    let shown = if args.common.json {
+fn show(common: &Common, text: &str) {
+    let shown = if common.json {
         write!(io::stderr(), "{text}")
     } else {
         write!(io::stdout(), "{text}")

@@ -122,6 +122,12 @@ impl Contender {
     }
 }
 
+/// A caller of highwater, with these sessions.
+#[must_use]
+pub fn highwater_caller(client: Client, sessions: Vec<Session>) -> impl Caller {
+    Highwater::new(client, sessions, None)
+}
+
 /// A client of each kind, connected.
 #[derive(Debug)]
 pub struct Clients {
