@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod chart;
 mod ci;
 mod demo;
 mod error;
@@ -36,6 +37,7 @@ Commands:
   setup   Find the Redis and Valkey servers, and install what is missing
   demo    Build the demo and run it against real servers
   bench   Compare highwater with other clients, side by side
+  chart   Draw what replication delay does to four ways of reading
   faults  Break real servers at random, and judge what sessions were shown
   test    Run all tests against real servers
   model   Check the model of the rules, and show how each broken rule is refuted
@@ -65,6 +67,7 @@ fn run(mut args: Args) -> Result<(), Error> {
         "setup" => setup::main(args),
         "demo" => demo::main(args),
         "bench" => bench::main(args),
+        "chart" => chart::main(args),
         "faults" => faults::main(args),
         "test" => test::main(args),
         "model" => model::main(args),
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_what_it_does_not_know() {
-        for command in ["setup", "demo", "bench", "faults", "test", "model", "ci"] {
+        for command in ["setup", "demo", "bench", "chart", "faults", "test", "model", "ci"] {
             let error = run(Args::of(&[command, "--frobnicate"])).unwrap_err();
             assert!(matches!(&error, Error::Usage(text) if text.contains("--frobnicate")));
         }
