@@ -127,12 +127,17 @@ pub(crate) fn draw(chart: &Chart, file: &Path) -> Result<(), Error> {
                 &title,
                 &points,
                 measure,
-                (0.8 * lowest..1.3 * highest).log_scale(),
+                (decade(lowest, f64::floor)..decade(highest, f64::ceil)).log_scale(),
             )?;
         }
     }
     root.present()?;
     Ok(())
+}
+
+/// The power of ten below or above: the axis names no others.
+fn decade(value: f64, round: fn(f64) -> f64) -> f64 {
+    10_f64.powf(round(value.log10()))
 }
 
 fn draw_head(chart: &Chart, head: &Area<'_>) -> Result<(), Error> {
