@@ -11,6 +11,8 @@ Options:
   --seconds N               How long to run each part of the demo, 1 to 3600
   --replication-delay-ms N  How far the replicas are held back, in milliseconds,
                             0 to 10000 [default: 50]
+  --reads-per-write N       How often each user looks at their cart after a change of it,
+                            1 to 1000 [default: 20]
   --server NAME             Which server to run against: redis, valkey, redis-6.2, redis-7.4,
                             redis-8.2 [default: redis]
   --json                    Print the result as one JSON object, and nothing else, on standard output
@@ -40,6 +42,7 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--seconds" => given.number(&mut args, argument, 1..=3600)?,
+            "--reads-per-write" => given.number(&mut args, argument, 1..=1000)?,
             "--replication-delay-ms" => given.number(&mut args, argument, 0..=10_000)?,
             "--help" | "-h" => return Ok(None),
             _ => given.common(&mut args, "demo", argument)?,
@@ -96,6 +99,7 @@ mod tests {
             &["--seconds", "soon"],
             &["--replication-delay-ms", "-1"],
             &["--replication-delay-ms"],
+            &["--reads-per-write", "0"],
             &["--server", "all"],
             &["--json=1"],
             &["--fast"],

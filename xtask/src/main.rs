@@ -4,6 +4,8 @@
 //! starts after one short compilation.
 
 mod args;
+mod bench;
+mod chart;
 mod ci;
 mod demo;
 mod error;
@@ -34,6 +36,8 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
 Commands:
   setup   Find the Redis and Valkey servers, and install what is missing
   demo    Build the demo and run it against real servers
+  bench   Compare highwater with other clients, side by side
+  chart   Draw what replication delay does to four ways of reading
   faults  Break real servers at random, and judge what sessions were shown
   test    Run all tests against real servers
   model   Check the model of the rules, and show how each broken rule is refuted
@@ -62,6 +66,8 @@ fn run(mut args: Args) -> Result<(), Error> {
     match command.as_str() {
         "setup" => setup::main(args),
         "demo" => demo::main(args),
+        "bench" => bench::main(args),
+        "chart" => chart::main(args),
         "faults" => faults::main(args),
         "test" => test::main(args),
         "model" => model::main(args),
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_what_it_does_not_know() {
-        for command in ["setup", "demo", "faults", "test", "model", "ci"] {
+        for command in ["setup", "demo", "bench", "chart", "faults", "test", "model", "ci"] {
             let error = run(Args::of(&[command, "--frobnicate"])).unwrap_err();
             assert!(matches!(&error, Error::Usage(text) if text.contains("--frobnicate")));
         }

@@ -1,4 +1,4 @@
-//! Programs of the workspace that a command builds in release mode and runs: the demo, the fault suite, the model.
+//! Programs of the workspace that a command builds in release mode and runs: the demo, the benches, the fault suite, the model.
 
 use std::{ops::RangeInclusive, process::Command};
 
@@ -12,13 +12,31 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Builds a program in release mode.
+/// How a program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As people build services.
+    Release,
+    /// As benches are built: optimised across crates, which takes a while.
+    Bench,
+}
+
+/// Builds a package's programs in release mode.
 ///
 /// # Errors
 ///
 /// A failed build.
 pub(crate) fn release(workspace: &Workspace, package: &str, program: &str) -> Result<Command, Error> {
-    run(&mut workspace.cargo(["build", "--release", "-p", package, "--bins"]))?;
+    build(workspace, Profile::Release, package, program)
+}
+
+fn build(workspace: &Workspace, profile: Profile, package: &str, program: &str) -> Result<Command, Error> {
+    let name = match profile {
+        Profile::Release => "release",
+        Profile::Bench => "bench",
+    };
+    run(&mut workspace.cargo(["build", "--profile", name, "-p", package, "--bins"]))?;
+    // The bench profile has no directory of its own.
     Ok(Command::new(workspace.target().join("release").join(program)))
 }
 
@@ -83,9 +101,18 @@ impl Given {
     ///
     /// No server, a failed build, or the program's own exit code.
     pub(crate) fn run(&self, package: &str, program: &str) -> Result<(), Error> {
+        self.run_built(Profile::Release, package, program)
+    }
+
+    /// The same, built in another way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub(crate) fn run_built(&self, profile: Profile, package: &str, program: &str) -> Result<(), Error> {
         let workspace = Workspace::find()?;
         let found = Setup::new(&workspace, Report::Stderr).require(self.server)?;
-        run(release(&workspace, package, program)?
+        run(build(&workspace, profile, package, program)?
             .args(&self.passed)
             .env(self.server.variable(), &found.path))
     }

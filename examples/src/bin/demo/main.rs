@@ -41,6 +41,9 @@ struct Args {
     /// How far the replicas are held back, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=10_000))]
     replication_delay_ms: u64,
+    /// How often each user looks at their cart after a change of it
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    reads_per_write: u16,
     /// Which server to run against, by the name that `cargo xtask setup --help` lists
     #[arg(long, value_name = "NAME", default_value = "redis")]
     server: ServerKind,
@@ -67,7 +70,7 @@ async fn run(args: Args) -> Result<(), Error> {
 
 async fn compare(args: &Args) -> Result<(), Error> {
     let kind = args.server;
-    let workload = Workload::new(Duration::from_secs(args.seconds));
+    let workload = Workload::new(Duration::from_secs(args.seconds), args.reads_per_write.into());
     let bar = progress_bar(&workload)?;
     bar.set_message("starting the servers");
     let topology = block_in_place(|| {

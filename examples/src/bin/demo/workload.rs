@@ -1,4 +1,4 @@
-//! What the users do: change their cart, then look at it twenty times, with pauses, over and over.
+//! What the users do: change their cart, then look at it some times, with pauses, over and over.
 
 use std::{
     net::SocketAddr,
@@ -44,10 +44,10 @@ pub(crate) struct Read {
 }
 
 impl Workload {
-    pub(crate) fn new(duration: Duration) -> Self {
+    pub(crate) fn new(duration: Duration, reads_per_write: usize) -> Self {
         Self {
             sessions: 32,
-            reads_per_write: 20,
+            reads_per_write,
             think_time: Duration::from_millis(25),
             duration,
         }
@@ -127,7 +127,12 @@ impl Session {
             }
             self.browser.put(&self.user, SKU, quantity).await?;
             let mark = self.mark().await?;
-            for _ in 0..self.workload.reads_per_write {
+            let mut looks = self.workload.reads_per_write;
+            if quantity == 1 {
+                // Not all users change their carts at the same time.
+                looks = fastrand::usize(..=looks);
+            }
+            for _ in 0..looks {
                 self.think().await;
                 let began = Instant::now();
                 if began >= self.end {
