@@ -49,7 +49,7 @@ pub use info::{InfoReplication, Role};
 pub use mark::{Mark, ReplicationId};
 pub use monitor::{Monitor, MonitorBuilder};
 pub use peer::{Peer, Play, Request, Script, primary_info, replica_info};
-pub use relay::{Direction, Directions, PerDirection, Relay, RelayHandle, RelayStats};
+pub use relay::{Direction, Directions, Impairment, PerDirection, Relay, RelayHandle, RelayStats};
 pub use samples::{Sample, Samples};
 pub use sentinels::{Sentinels, SentinelsBuilder};
 pub use server::{Server, ServerBuilder, ServerKind, TlsFiles};

@@ -154,22 +154,59 @@ impl Sentinels {
     pub fn add_node(&mut self) -> Result<usize> {
         // The relay's port is announced, so it comes first; its target is known later.
         let relay = Relay::start((std::net::Ipv4Addr::LOCALHOST, 1).into())?;
-        let announced = relay.port().to_string();
-        let mut builder = Server::builder()
+        let upstream = if self.nodes.is_empty() {
+            None
+        } else {
+            Some(self.primary()?)
+        };
+        let server = Server::builder()
             .kind(self.kind)
-            .args(["--replica-announce-ip", "127.0.0.1", "--replica-announce-port"])
-            .args([announced])
-            .args(&self.arguments);
-        if !self.nodes.is_empty() {
-            builder = builder.replica_of("127.0.0.1", self.relay(self.primary()?).port());
-        }
-        let server = builder.start()?;
+            .args(self.arguments_of(&relay, upstream))
+            .start()?;
         relay.set_target(server.addr());
         if !self.nodes.is_empty() {
             server.wait_for(START_DEADLINE, "a new replica's link is up", |info| info.link_up)?;
         }
         self.nodes.push(Node { server, relay });
         Ok(self.nodes.len() - 1)
+    }
+
+    fn arguments_of(&self, relay: &Relay, upstream: Option<usize>) -> Vec<String> {
+        let mut arguments = [
+            "--replica-announce-ip",
+            "127.0.0.1",
+            "--replica-announce-port",
+            &relay.port().to_string(),
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend_from_slice(&self.arguments);
+        if let Some(upstream) = upstream {
+            let port = self.relay(upstream).port().to_string();
+            arguments.extend(["--replicaof".to_owned(), "127.0.0.1".to_owned(), port]);
+        }
+        arguments
+    }
+
+    /// Kills a node if it is running, and starts it again as what its configuration would say that it is: a replica of
+    /// another node, or a primary.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many nodes.
+    pub fn restart(&self, index: usize, upstream: Option<usize>) -> Result<()> {
+        let arguments = self.arguments_of(self.relay(index), upstream);
+        self.node(index).restart_with(arguments)
+    }
+
+    /// The number of the node that announces this port.
+    #[must_use]
+    pub fn announced_by(&self, port: u16) -> Option<usize> {
+        self.nodes.iter().position(|node| node.relay.port() == port)
     }
 
     /// A node, counted from 0, which was the primary at the start.

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use highwater_testkit::{Control, Directions, ErrorKind, Mark, Relay, Reply, Server, Topology, wait_until};
+use highwater_testkit::{
+    Control, Directions, ErrorKind, Impairment, Mark, Relay, Reply, Server, Topology, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(15);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -73,6 +75,40 @@ fn pause_withholds_and_loses_nothing() {
     relay.resume();
     topology.wait_applied(0, mark, SOON).unwrap();
     assert_eq!(relay.stats().accepted, before, "it is still the same connection");
+}
+
+#[test]
+fn a_replicas_link_is_impaired_alone() {
+    let topology = one_replica();
+    let relay = topology.relay(0);
+    let mut other = Control::connect(relay.port()).unwrap();
+    other.command(&["PING"]).unwrap();
+    let paused = Impairment {
+        paused: true,
+        ..Impairment::default()
+    };
+    relay.impair_those("PSYNC", paused);
+    let mark = write(&topology, "key", "value");
+    wait_withheld(relay);
+    other.command(&["PING"]).unwrap();
+    assert!(!applied(&topology, mark));
+    relay.impair_those("PSYNC", Impairment::default());
+    topology.wait_applied(0, mark, SOON).unwrap();
+
+    let before = relay.stats().accepted;
+    relay.cut_those("PSYNC");
+    wait_until(SOON, "the replica has connected again", || {
+        relay.stats().accepted > before
+    })
+    .unwrap();
+    other.command(&["PING"]).unwrap();
+    // The pattern counts for connections that are made later, too; until all is healed.
+    relay.impair_those("PSYNC", paused);
+    let mark = write(&topology, "key", "later");
+    wait_withheld(relay);
+    assert!(!applied(&topology, mark));
+    relay.heal();
+    topology.wait_applied(0, mark, SOON).unwrap();
 }
 
 #[test]

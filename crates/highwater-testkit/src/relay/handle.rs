@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hold::Point;
-use super::state::{Direction, Directions, Fragment, RelayStats, Shared};
+use super::state::{Direction, Directions, Fragment, Impairment, RelayStats, Shared};
 
 /// Controls a [`Relay`](super::Relay). Cheap to clone; does nothing once the relay is gone.
 ///
@@ -185,7 +185,23 @@ impl RelayHandle {
             state.hold.to_target.set(None);
             state.black_hole = false;
             state.refuse = false;
+            state.clear_rules();
         });
+    }
+
+    /// On the way to the client, does this besides to those connections whose clients have sent `pattern` within their
+    /// first kilobyte, or will: so a replica's link can be told from all else that goes through the relay of its
+    /// primary. Takes the place of what was done to those of the same pattern before. [`heal`](Self::heal) ends it.
+    pub fn impair_those(&self, pattern: impl Into<Vec<u8>>, impairment: Impairment) {
+        let pattern = pattern.into();
+        self.shared.change(|state| state.set_rule(pattern, impairment));
+    }
+
+    /// Closes the live connections whose clients have sent `pattern` within their first kilobyte. Returns when they
+    /// are closed.
+    pub fn cut_those(&self, pattern: impl AsRef<[u8]>) {
+        self.shared
+            .change_and_settle(|state| state.doom(pattern.as_ref()));
     }
 
     /// What it has done so far.

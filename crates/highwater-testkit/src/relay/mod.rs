@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 pub use self::handle::RelayHandle;
 use self::state::Shared;
-pub use self::state::{Direction, Directions, PerDirection, RelayStats};
+pub use self::state::{Direction, Directions, Impairment, PerDirection, RelayStats};
 use crate::server::Port;
 use crate::{Error, Result};
 

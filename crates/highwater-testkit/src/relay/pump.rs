@@ -1,6 +1,7 @@
 //! One way of one connection: reads chunks into a bounded queue, and passes them on when the relay's state allows it.
 
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::hold::Progress;
-use super::state::{Direction, Registration, State};
+use super::state::{Direction, Impairment, Registration, State};
 
 const CHUNK: usize = 64 * 1024;
 /// Bytes that may wait in one direction of one connection. Then the relay stops reading, and the sender is held back.
@@ -79,9 +80,12 @@ async fn read(
             Err(_) => return End::Reset,
         };
         let received_at = Instant::now();
-        registration
-            .shared
-            .with(|state| *state.stats.received.of_mut(direction) += read.len() as u64);
+        registration.shared.with(|state| {
+            *state.stats.received.of_mut(direction) += read.len() as u64;
+            if direction == Direction::ToTarget {
+                state.sent(registration.connection, read);
+            }
+        });
         let wanted = u32::try_from(read.len()).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&room).acquire_many_owned(wanted).await else {
             return End::Reset;
@@ -140,7 +144,7 @@ impl Writer<'_> {
             let step = self.registration.shared.with(|state| {
                 self.pace.step(
                     state,
-                    self.direction,
+                    (self.registration.connection, self.direction),
                     chunk,
                     now,
                     |max| self.to.try_write(rest.get(..max).unwrap_or(rest)),
@@ -184,6 +188,8 @@ impl Writer<'_> {
             let blocked = self.registration.shared.with(|state| {
                 state.black_hole
                     || (state.paused && state.directions.includes(self.direction))
+                    || (self.direction == Direction::ToClient
+                        && state.impairment(self.registration.connection).paused)
                     || self
                         .pace
                         .hold
@@ -220,7 +226,7 @@ impl Pace {
     fn step(
         &mut self,
         state: &mut State,
-        direction: Direction,
+        (connection, direction): (u64, Direction),
         chunk: &Chunk,
         now: Instant,
         write: impl FnOnce(usize) -> std::io::Result<usize>,
@@ -230,12 +236,18 @@ impl Pace {
             return Step::Discarded;
         }
         let impaired = state.directions.includes(direction);
-        if impaired && state.paused {
+        let besides = match direction {
+            Direction::ToClient => state.impairment(connection),
+            Direction::ToTarget => Impairment::default(),
+        };
+        if (impaired && state.paused) || besides.paused {
             return Step::WaitForChange;
         }
         let (least, most) = if impaired { state.delay } else { Default::default() };
+        let (least, most) = (least.max(besides.delay.0), most.max(besides.delay.1));
         let due = chunk.received_at + least + (most - least).mul_f64(chunk.jitter);
-        let rate = state.rate.filter(|_| impaired);
+        let of_those = besides.bytes_per_second.and_then(NonZeroU64::new);
+        let rate = of_those.or(state.rate.filter(|_| impaired));
         let rate_free_at = self.rate_free_at.filter(|_| rate.is_some());
         let gap_until = self.gap_until.filter(|_| state.fragment.is_some());
         if let Some(instant) = [Some(due), rate_free_at, gap_until].into_iter().flatten().max()

@@ -96,6 +96,29 @@ pub(super) struct Fragment {
     pub(super) gap: Duration,
 }
 
+/// What is done to some of a relay's connections, on the way to the client, besides what is done to all of them.
+///
+/// See [`RelayHandle::impair_those`](super::RelayHandle::impair_those).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Impairment {
+    /// Each chunk is passed on a random time between these after it was received, in order.
+    pub delay: (Duration, Duration),
+    /// Nothing is passed on, and nothing lost.
+    pub paused: bool,
+    /// At most so many bytes a second are passed on; `None` is without limit, and so is 0.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// Which connections are meant: those that have sent this within their first [`OPENING`] bytes.
+#[derive(Debug)]
+struct Rule {
+    pattern: Vec<u8>,
+    impairment: Impairment,
+}
+
+/// How much of what a connection sends first is looked through.
+const OPENING: usize = 1024;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) target: SocketAddr,
@@ -111,6 +134,7 @@ pub(super) struct State {
     /// Connections of an older generation are to close.
     pub(super) generation: u64,
     pub(super) connections: HashMap<u64, ConnectionState>,
+    rules: Vec<Rule>,
     pub(super) stats: RelayStats,
     /// Counts changes to all of the above but the last two.
     version: u64,
@@ -123,13 +147,101 @@ pub(super) struct ConnectionState {
     generation: u64,
     /// Bytes are missing in it: it must not go on once bytes pass again.
     pub(super) lost_bytes: bool,
+    /// The first bytes that its client has sent.
+    opening: Vec<u8>,
+    /// The rules that it falls under, by their places.
+    rules: Vec<usize>,
+    /// It is to close, whatever becomes of the others.
+    doomed: bool,
+}
+
+impl ConnectionState {
+    fn find_rules(&mut self, rules: &[Rule]) {
+        let sent = |pattern: &[u8]| {
+            self.opening
+                .windows(pattern.len().max(1))
+                .any(|bytes| bytes == pattern)
+        };
+        self.rules = (0..)
+            .zip(rules)
+            .filter(|(_, rule)| sent(&rule.pattern))
+            .map(|(place, _)| place)
+            .collect();
+    }
 }
 
 impl State {
     pub(super) fn must_close(&self, connection: u64) -> bool {
         self.connections.get(&connection).is_none_or(|connection| {
-            connection.generation < self.generation || (connection.lost_bytes && !self.black_hole)
+            connection.generation < self.generation
+                || connection.doomed
+                || (connection.lost_bytes && !self.black_hole)
         })
+    }
+
+    /// The client of a connection has sent this.
+    pub(super) fn sent(&mut self, connection: u64, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let room = OPENING - connection.opening.len();
+        if room > 0 {
+            let opening = bytes.get(..room).unwrap_or(bytes);
+            connection.opening.extend_from_slice(opening);
+            connection.find_rules(&self.rules);
+        }
+    }
+
+    /// What is done to a connection besides.
+    pub(super) fn impairment(&self, connection: u64) -> Impairment {
+        let rules = self
+            .connections
+            .get(&connection)
+            .map(|connection| &connection.rules);
+        let mut all = Impairment::default();
+        for rule in rules
+            .into_iter()
+            .flatten()
+            .filter_map(|place| self.rules.get(*place))
+        {
+            let Impairment {
+                delay: (least, most),
+                paused,
+                bytes_per_second,
+            } = rule.impairment;
+            all.delay = (all.delay.0.max(least), all.delay.1.max(most));
+            all.paused |= paused;
+            all.bytes_per_second = all.bytes_per_second.or(bytes_per_second);
+        }
+        all
+    }
+
+    pub(super) fn set_rule(&mut self, pattern: Vec<u8>, impairment: Impairment) {
+        match self.rules.iter_mut().find(|rule| rule.pattern == pattern) {
+            Some(rule) => rule.impairment = impairment,
+            None => {
+                self.rules.push(Rule { pattern, impairment });
+                for connection in self.connections.values_mut() {
+                    connection.find_rules(&self.rules);
+                }
+            }
+        }
+    }
+
+    pub(super) fn clear_rules(&mut self) {
+        for rule in &mut self.rules {
+            rule.impairment = Impairment::default();
+        }
+    }
+
+    /// Connections that have sent this are to close.
+    pub(super) fn doom(&mut self, pattern: &[u8]) {
+        for connection in self.connections.values_mut() {
+            connection.doomed |= connection
+                .opening
+                .windows(pattern.len().max(1))
+                .any(|bytes| bytes == pattern);
+        }
     }
 
     fn is_settled(&self) -> bool {
@@ -164,6 +276,7 @@ impl Shared {
             closing: false,
             generation: 0,
             connections: HashMap::new(),
+            rules: Vec::new(),
             stats: RelayStats::default(),
             version: 0,
             acknowledged: 0,
@@ -217,6 +330,9 @@ impl Shared {
             let connection = ConnectionState {
                 generation,
                 lost_bytes: false,
+                opening: Vec::new(),
+                rules: Vec::new(),
+                doomed: false,
             };
             state.connections.insert(state.stats.accepted, connection);
             state.stats.accepted
