@@ -14,6 +14,7 @@ Options:
   --seed N                  The seed of the first round; the next round has the next seed
                             [default: a random one, which is printed]
   --rounds N                So many rounds, instead of a time
+  --cache WHICH             Which processes have a near cache: on, off, mixed [default: mixed]
   --schedule FILE           Play the schedule in this file, once; a failed round prints its own
   --json                    Print the report as one JSON object, and nothing else, on standard output
   -h, --help                Print this help
@@ -44,9 +45,10 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
             "--minutes" => given.number(&mut args, argument, 1..=10_000)?,
             "--seed" => given.number(&mut args, argument, 0..=u64::MAX)?,
             "--rounds" => given.number(&mut args, argument, 1..=u64::MAX)?,
-            "--schedule" => {
-                let file = args.value("--schedule")?;
-                given.passed.extend([argument, file]);
+            // Which of them there are, the suite knows.
+            "--schedule" | "--cache" => {
+                let value = args.value(&argument)?;
+                given.passed.extend([argument, value]);
             }
             "--help" | "-h" => return Ok(None),
             _ => given.common(&mut args, "faults", argument)?,
@@ -71,6 +73,8 @@ mod tests {
             "2",
             "--schedule",
             "f",
+            "--cache",
+            "on",
         ];
         let options = parse(Args::of(&[&arguments[..], &["--", "--print"]].concat()))
             .unwrap()
@@ -88,6 +92,8 @@ mod tests {
                 "2",
                 "--schedule",
                 "f",
+                "--cache",
+                "on",
                 "--print"
             ]
         );

@@ -36,4 +36,10 @@ impl Epoch {
     pub(crate) fn instant(&self, nanos: Nanos) -> Instant {
         self.instant + Duration::from_nanos(nanos.saturating_sub(self.nanos))
     }
+
+    pub(crate) fn nanos(&self, instant: Instant) -> Nanos {
+        let since = instant.saturating_duration_since(self.instant).as_nanos();
+        self.nanos
+            .saturating_add(u64::try_from(since).unwrap_or(Nanos::MAX))
+    }
 }

@@ -16,6 +16,9 @@ use crate::{
 /// What came of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Played {
+    /// As the schedule has it.
+    pub(crate) planned: Fault,
+    /// At the nodes that it was about.
     pub(crate) fault: Fault,
     /// When it began and had ended.
     pub(crate) begin: Nanos,
@@ -29,6 +32,8 @@ pub(crate) struct Performance {
     pub(crate) played: Vec<Played>,
     /// Sessions that had no answer, though nothing stood in the way.
     pub(crate) stuck: Vec<String>,
+    /// When all was healed, and every session had had an answer since.
+    pub(crate) settled: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +46,7 @@ enum Moment {
 /// Plays the schedule, heals everything, and sees that all sessions go on. `tick` is told of the time that has passed.
 pub(crate) fn perform(
     schedule: &Schedule,
-    stage: &mut Stage,
+    stage: &mut dyn Stage,
     crew: &mut Crew,
     mut tick: impl FnMut(Duration),
 ) -> Result<Performance, Error> {
@@ -50,12 +55,14 @@ pub(crate) fn perform(
             .steps
             .iter()
             .map(|step| Played {
+                planned: step.fault,
                 fault: step.fault,
                 begin: Nanos::MAX,
                 end: Nanos::MAX,
             })
             .collect(),
         stuck: Vec::new(),
+        settled: Nanos::MAX,
     };
     let mut cues: Vec<(u32, Moment, usize)> = (0..)
         .zip(&schedule.steps)
@@ -88,14 +95,19 @@ pub(crate) fn perform(
         let Some(played) = performance.played.get_mut(place) else {
             continue;
         };
-        let now = clock::now();
-        let context = |error: Error| -> Error { format!("{moment:?} of {}: {error}", played.fault).into() };
+        let planned = played.planned;
+        let context = |error: Error| -> Error { format!("{moment:?} of {planned}: {error}").into() };
         match moment {
             Moment::Begin => {
-                played.begin = now;
+                let Some(fault) = stage.claim(planned) else {
+                    // What it is to break is broken.
+                    continue;
+                };
+                (played.fault, played.begin) = (fault, clock::now());
                 let step = schedule.steps.get(place).map_or(0, |step| step.lasts);
                 begin(played.fault, step, stage, crew).map_err(context)?;
             }
+            Moment::End if played.begin == Nanos::MAX => {}
             Moment::End => {
                 if let Fault::Stall(node) = played.fault
                     && !crew.sync(false, SOON)?
@@ -105,23 +117,30 @@ pub(crate) fn perform(
                         .push(format!("while node {node}, a replica, stood still"));
                 }
                 end(played.fault, stage).map_err(context)?;
+                stage.release(played.fault);
                 played.end = clock::now();
             }
         }
     }
     wait_until(schedule.length);
     stage.heal()?;
-    if !crew.sync(true, SOON)? {
+    if crew.sync(true, SOON)? {
+        performance.settled = clock::now();
+    } else {
         performance.stuck.push("after everything was healed".to_owned());
     }
     Ok(performance)
 }
 
-fn begin(fault: Fault, lasts: u32, stage: &mut Stage, crew: &Crew) -> Result<(), Error> {
+fn begin(fault: Fault, lasts: u32, stage: &mut dyn Stage, crew: &Crew) -> Result<(), Error> {
     match fault {
         Fault::Freeze(node) | Fault::Stall(node) => stage.server(node)?.pause()?,
-        Fault::Kill(node) => stage.server(node)?.kill(),
+        Fault::Kill(node) => {
+            stage.last_will(node);
+            stage.server(node)?.kill();
+        }
         Fault::Restart(node) => {
+            stage.last_will(node);
             stage.server(node)?.shutdown_with_save()?;
             stage.start_again(node, true)?;
         }
@@ -142,24 +161,29 @@ fn begin(fault: Fault, lasts: u32, stage: &mut Stage, crew: &Crew) -> Result<(),
                 .server(node)?
                 .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         }
-        Fault::Follow(node, upstream) => stage.follow(node, upstream)?,
-        Fault::Promote(node) => stage.promote(node)?,
-        Fault::Point(process, node) => stage.point(process, node)?,
+        Fault::Follow(..) | Fault::Promote(_) | Fault::Point(..) | Fault::FailOver => {
+            stage.rearrange(fault)?;
+        }
+        Fault::KillSentinel(sentinel) => stage.sentinel(sentinel)?.kill(),
+        Fault::FreezeSentinel(sentinel) => stage.sentinel(sentinel)?.pause()?,
         Fault::Rebuild(process) => crew.rebuild(process)?,
     }
     Ok(())
 }
 
-fn end(fault: Fault, stage: &mut Stage) -> Result<(), Error> {
+fn end(fault: Fault, stage: &mut dyn Stage) -> Result<(), Error> {
     match fault {
         Fault::Freeze(node) | Fault::Stall(node) => stage.server(node)?.resume()?,
         Fault::Kill(node) => stage.start_again(node, false)?,
         Fault::Rollback(node) => {
+            stage.last_will(node);
             stage.server(node)?.kill();
             stage.start_again(node, true)?;
         }
         Fault::Link(node, _) => stage.mend_link(node)?,
         Fault::Front(front, _) => stage.mend_front(front)?,
+        Fault::KillSentinel(sentinel) => stage.sentinel(sentinel)?.restart()?,
+        Fault::FreezeSentinel(sentinel) => stage.sentinel(sentinel)?.resume()?,
         // They end by themselves.
         Fault::ClientPause(_)
         | Fault::Restart(_)
@@ -167,6 +191,7 @@ fn end(fault: Fault, stage: &mut Stage) -> Result<(), Error> {
         | Fault::Follow(..)
         | Fault::Promote(_)
         | Fault::Point(..)
+        | Fault::FailOver
         | Fault::Rebuild(_) => {}
     }
     Ok(())

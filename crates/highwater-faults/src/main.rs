@@ -28,7 +28,12 @@ use clap::{Parser, Subcommand};
 use highwater_testkit::ServerKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::{report::Report, round::Options, schedule::Schedule};
+use self::{
+    report::Report,
+    round::Options,
+    schedule::{Caches, Schedule, Topology},
+    wire::Without,
+};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -40,6 +45,9 @@ struct Args {
     /// For how long; the round that has begun is finished
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
+    /// What is broken: nodes with given roles, or nodes that sentinels watch
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    topology: Topology,
     /// Which server to run against, by the name that `cargo xtask setup --help` lists
     #[arg(long, value_name = "NAME", default_value = "redis")]
     server: ServerKind,
@@ -55,6 +63,9 @@ struct Args {
     /// The mean pause of a session between two operations, in microseconds
     #[arg(long, value_name = "N", default_value_t = 2000)]
     think_us: u64,
+    /// Which processes have a near cache; those of a schedule in a file are as it says
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    cache: Caches,
     /// Play the schedule in this file, once
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
@@ -67,6 +78,9 @@ struct Args {
     /// Switch the clients' check of proofs off, to see that violations are found
     #[arg(long)]
     without_proof_checks: bool,
+    /// Have the clients' caches apply invalidations late, to see that violations are found
+    #[arg(long)]
+    late_invalidations: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,13 +122,16 @@ fn run(args: &Args) -> Result<(), Error> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
     let options = Options {
         server: args.server,
-        check_proofs: !args.without_proof_checks,
+        without: Without {
+            proof_checks: args.without_proof_checks,
+            timely_invalidations: args.late_invalidations,
+        },
         think: Duration::from_micros(args.think_us),
     };
     let start = Instant::now();
     let length = Duration::from_secs(args.minutes * 60);
     let rounds = if file.is_some() { Some(1) } else { args.rounds };
-    let mut report = Report::new(options.server, seed);
+    let mut report = Report::new(options.server, seed, args.cache);
     for number in 0.. {
         let over = match rounds {
             Some(rounds) => number >= rounds,
@@ -125,7 +142,10 @@ fn run(args: &Args) -> Result<(), Error> {
         }
         let schedule = match &file {
             Some(schedule) => schedule.clone(),
-            None => Schedule::generate(seed.wrapping_add(number), args.round_ms),
+            None => {
+                let seed = seed.wrapping_add(number);
+                Schedule::generate(args.topology, seed, args.round_ms, args.cache)
+            }
         };
         if args.print {
             println!("{schedule}");

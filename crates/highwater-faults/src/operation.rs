@@ -50,9 +50,9 @@ pub(crate) enum Kind {
         mark: Option<(u32, u64)>,
         said: Said,
     },
-    /// A read failed, or its caller went away.
+    /// A read failed, or its caller went away. Then what was said is what the session says, perhaps of earlier calls.
     #[serde(rename = "F")]
-    Failed { said: Said },
+    Failed { said: Said, dropped: bool },
     /// The session's token was taken for another process.
     #[serde(rename = "H")]
     Hand { ticket: Ticket },
@@ -75,7 +75,7 @@ pub(crate) enum Outcome {
 }
 
 /// Where a reply came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Route {
     #[serde(rename = "c")]
     Cache,
@@ -83,6 +83,16 @@ pub(crate) enum Route {
     Replica,
     #[serde(rename = "p")]
     Primary,
+}
+
+impl Route {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Replica => "replica",
+            Self::Primary => "primary",
+        }
+    }
 }
 
 /// What the client said with the reply about the session's marks.

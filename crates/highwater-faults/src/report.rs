@@ -11,30 +11,40 @@ use serde::Serialize;
 
 use crate::{
     Error,
-    operation::Level,
+    operation::{Kind, Level, Route},
     round::Outcome,
-    schedule::{Family, Schedule},
-    verdict::{AtRisk, Broken, Counts, Recovery, Times},
+    schedule::{Caches, Family, Schedule},
+    verdict::{AtRisk, Broken, Counts, Losses, Recovery, Times},
 };
 
 /// From so many reads at risk on, the share of those that replicas answered is judged.
 const ENOUGH: u64 = 10_000;
 /// In percent. What replicas answer on a machine that is not overloaded is several times that.
 const LEAST_SHARE: f64 = 20.0;
+/// From so many sessions at failovers on, the share of those that were told of a loss for nothing is judged.
+const ENOUGH_SESSIONS: u64 = 200;
+/// In percent.
+const MOST_FALSE: f64 = 1.0;
 
 /// Everything that a run came to.
 #[derive(Debug)]
 pub(crate) struct Report {
     server: ServerKind,
     seed: u64,
+    caches: Caches,
     all: Sum,
     /// In schedules in which nothing can be lost.
     calm: Sum,
     /// In those in which a replica is caught up all the time.
     caught_up: Sum,
     families: BTreeMap<Family, Sum>,
+    losses: Losses,
+    /// In rounds in which no acknowledged write was lost.
+    losses_of_none: Losses,
     recoveries: BTreeMap<&'static str, Recovery>,
     broken: BTreeMap<Broken, u64>,
+    /// Violations by the route of the reply.
+    broken_by: BTreeMap<Route, u64>,
     stuck: u64,
     failed_seeds: Vec<u64>,
 }
@@ -57,6 +67,7 @@ impl Sum {
             (&mut mine.writes_in_doubt, theirs.writes_in_doubt),
             (&mut mine.writes_refused, theirs.writes_refused),
             (&mut mine.reads, theirs.reads),
+            (&mut mine.reads_from_cache, theirs.reads_from_cache),
             (&mut mine.reads_failed, theirs.reads_failed),
             (&mut mine.tokens_taken_over, theirs.tokens_taken_over),
             (&mut mine.tokens_damaged, theirs.tokens_damaged),
@@ -76,16 +87,20 @@ fn violations(outcome: &Outcome) -> u64 {
 }
 
 impl Report {
-    pub(crate) fn new(server: ServerKind, seed: u64) -> Self {
+    pub(crate) fn new(server: ServerKind, seed: u64, caches: Caches) -> Self {
         Self {
             server,
             seed,
+            caches,
             all: Sum::default(),
             calm: Sum::default(),
             caught_up: Sum::default(),
             families: BTreeMap::new(),
+            losses: Losses::default(),
+            losses_of_none: Losses::default(),
             recoveries: BTreeMap::new(),
             broken: BTreeMap::new(),
+            broken_by: BTreeMap::new(),
             stuck: 0,
             failed_seeds: Vec::new(),
         }
@@ -100,12 +115,19 @@ impl Report {
         if outcome.caught_up {
             self.caught_up.add(outcome);
         }
+        self.losses.add(&outcome.losses);
+        if outcome.losses.writes == 0 {
+            self.losses_of_none.add(&outcome.losses);
+        }
         self.families.entry(outcome.family).or_default().add(outcome);
         for (kind, recovery) in &outcome.recoveries {
             self.recoveries.entry(kind).or_default().add(recovery);
         }
         for violation in &outcome.violations {
             *self.broken.entry(violation.broken).or_default() += 1;
+            if let Kind::Read { route, .. } = violation.operation.kind {
+                *self.broken_by.entry(route).or_default() += 1;
+            }
         }
         self.stuck += u64::try_from(outcome.stuck.len()).unwrap_or(u64::MAX);
         if outcome.is_clean() {
@@ -121,10 +143,12 @@ impl Report {
         }
         eprintln!(
             "To repeat it, put this into a file and give it with --schedule, or run with\n  --server {} --seed {} \
-             --rounds 1 --round-ms {}\n{schedule}",
+             --rounds 1 --round-ms {} --cache {} --topology {}\n{schedule}",
             self.server.name(),
             schedule.seed,
-            schedule.length
+            schedule.length,
+            self.caches.name(),
+            schedule.topology.name()
         );
     }
 
@@ -141,6 +165,15 @@ impl Report {
         }
         if self.all.at_risk.total() == 0 {
             return Err("no read was at risk, so this shows nothing: run it for longer".into());
+        }
+        let none = &self.losses_of_none;
+        if none.sessions >= ENOUGH_SESSIONS && none.share_of_false() > MOST_FALSE {
+            return Err(format!(
+                "{:.2} % of {} sessions at failovers that lost nothing were told that a write may be lost",
+                none.share_of_false(),
+                none.sessions
+            )
+            .into());
         }
         let share = self.caught_up.at_risk.share_of_replicas();
         if self.caught_up.at_risk.total() >= ENOUGH && share < LEAST_SHARE {
@@ -168,6 +201,7 @@ impl Report {
             writes_in_doubt,
             writes_refused,
             reads,
+            reads_from_cache,
             reads_failed,
             tokens_taken_over,
             tokens_damaged,
@@ -185,7 +219,10 @@ impl Report {
             out,
             "writes            {writes}, in doubt {writes_in_doubt}, refused {writes_refused}"
         )?;
-        writeln!(out, "reads             {reads}, failed or dropped {reads_failed}")?;
+        writeln!(
+            out,
+            "reads             {reads}, from the cache {reads_from_cache}, failed or dropped {reads_failed}"
+        )?;
         writeln!(
             out,
             "tokens taken over {tokens_taken_over}, damaged {tokens_damaged}"
@@ -216,6 +253,7 @@ impl Report {
             self.calm.counts.losses_reported,
             self.calm.counts.unknown_reported
         )?;
+        self.table_of_losses(out)?;
         writeln!(
             out,
             "{:<12} {:>6} {:>10} {:>10} {:>11} {:>9} {:>9}",
@@ -260,10 +298,45 @@ impl Report {
         for (broken, count) in &self.broken {
             write!(out, ", {broken:?} {count}")?;
         }
+        for (route, count) in &self.broken_by {
+            write!(out, ", by {} {count}", route.name())?;
+        }
         if self.stuck > 0 {
             write!(out, ", stuck {}", self.stuck)?;
         }
         writeln!(out)
+    }
+
+    /// What became of sessions at failovers, where that is known.
+    fn table_of_losses(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.losses.failovers == 0 {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "{:<28} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11}",
+            "sessions at failovers", "failovers", "sessions", "told lost", "in doubt", "falsely", "falsely"
+        )?;
+        for (what, losses) in [
+            ("all", &self.losses),
+            ("where nothing was lost", &self.losses_of_none),
+        ] {
+            writeln!(
+                out,
+                "  {what:<26} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9.2} %",
+                losses.failovers,
+                losses.sessions,
+                losses.told_true,
+                losses.told_in_doubt,
+                losses.told_false,
+                losses.share_of_false()
+            )?;
+        }
+        writeln!(
+            out,
+            "acknowledged writes that were lost: {}\n",
+            self.losses.writes
+        )
     }
 
     fn whole(&self, took: Duration) -> impl Serialize + '_ {
@@ -276,8 +349,11 @@ impl Report {
             calm: &'a Sum,
             caught_up: &'a Sum,
             families: &'a BTreeMap<Family, Sum>,
+            losses: &'a Losses,
+            losses_of_none: &'a Losses,
             faults: BTreeMap<&'a str, Fault>,
             violations: &'a BTreeMap<Broken, u64>,
+            violations_by_route: BTreeMap<&'a str, u64>,
             stuck: u64,
             failed_seeds: &'a [u64],
         }
@@ -306,8 +382,15 @@ impl Report {
             calm: &self.calm,
             caught_up: &self.caught_up,
             families: &self.families,
+            losses: &self.losses,
+            losses_of_none: &self.losses_of_none,
             faults: faults.collect(),
             violations: &self.broken,
+            violations_by_route: self
+                .broken_by
+                .iter()
+                .map(|(route, count)| (route.name(), *count))
+                .collect(),
             stuck: self.stuck,
             failed_seeds: &self.failed_seeds,
         }

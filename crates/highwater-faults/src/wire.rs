@@ -17,18 +17,46 @@ pub(crate) struct Casting {
     pub(crate) client: ClientSetting,
     /// The mean pause between two operations of a session.
     pub(crate) think: Duration,
+    /// Each write leaves a key that tells of it.
+    pub(crate) witnesses: bool,
 }
 
 /// How a client is built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClientSetting {
-    pub(crate) primary: String,
-    pub(crate) replicas: Vec<String>,
+    pub(crate) nodes: Nodes,
     pub(crate) policy: Policy,
     pub(crate) resp2: bool,
     pub(crate) connections: usize,
-    /// False to see that the verdict then finds violations.
-    pub(crate) check_proofs: bool,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) without: Without,
+}
+
+/// Where a client's nodes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Nodes {
+    /// At these URLs.
+    Fixed { primary: String, replicas: Vec<String> },
+    /// Where the sentinels at these URLs say, of the deployment of this name.
+    Sentinels { name: String, sentinels: Vec<String> },
+}
+
+/// A near cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cache {
+    /// Its size. A small one is full soon.
+    pub(crate) kib: u32,
+    /// Without invalidations: entries are used for so many milliseconds.
+    pub(crate) ttl: Option<u32>,
+}
+
+/// What is taken out, to see that the verdict then finds violations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Without {
+    /// Replies are given out whatever their proofs say.
+    pub(crate) proof_checks: bool,
+    /// Caches apply invalidations after the replies that follow them.
+    pub(crate) timely_invalidations: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

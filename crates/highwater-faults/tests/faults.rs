@@ -1,5 +1,5 @@
-//! A short run with fixed seeds, one round of each family of schedules, and the same with the guarantee switched off. The
-//! server is the one that `HIGHWATER_SERVER` names.
+//! A short run with fixed seeds, one round of each family of schedules, some processes with a near cache, and the same with
+//! the guarantee switched off. The server is the one that `HIGHWATER_SERVER` names.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -48,25 +48,35 @@ fn no_schedule_breaks_a_promise() {
     );
     // What makes the above worth something.
     assert!(number("/all/at_risk/replica") > 0, "{report:#}");
+    assert!(number("/all/at_risk/cache") > 0, "{report:#}");
     assert!(number("/all/tokens_taken_over") > 0, "{report:#}");
+}
+
+/// A round with something taken out of the clients: it is found, and said how to repeat it. How many reads of the cache
+/// were found too old.
+fn broken(arguments: &[&str]) -> u64 {
+    let round = ["--seed", "0", "--rounds", "1", "--round-ms", "1000"];
+    let (output, report) = run(&[&round, arguments].concat());
+    assert!(!output.status.success(), "{report:#}");
+    let count = |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_u64);
+    let stale = count("/violations/read-your-writes");
+    assert!(stale.is_some_and(|stale| stale > 0), "{report:#}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--seed 0 --rounds 1"), "how to repeat it: {told}");
+    count("/violations_by_route/cache").unwrap_or(0)
 }
 
 #[test]
 fn without_proofs_promises_are_broken() {
-    let (output, report) = run(&[
-        "--seed",
-        "0",
-        "--rounds",
-        "1",
-        "--round-ms",
-        "1000",
-        "--without-proof-checks",
-    ]);
-    assert!(!output.status.success(), "{report:#}");
-    let stale = report
-        .pointer("/violations/read-your-writes")
-        .and_then(serde_json::Value::as_u64);
-    assert!(stale.is_some_and(|stale| stale > 0), "{report:#}");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--seed 0 --rounds 1"), "how to repeat it: {told}");
+    assert_eq!(broken(&["--without-proof-checks", "--cache", "off"]), 0);
+}
+
+#[test]
+fn without_proofs_the_cache_breaks_promises() {
+    assert!(broken(&["--without-proof-checks", "--cache", "on"]) > 0);
+}
+
+#[test]
+fn with_late_invalidations_the_cache_breaks_promises() {
+    assert!(broken(&["--late-invalidations", "--cache", "on"]) > 0);
 }

@@ -8,25 +8,41 @@ use super::keys::{name, version};
 use crate::operation::{Key, Level, Outcome, Route, Said};
 
 /// The same commands in several shapes, which take different ways through the client.
-pub(super) fn write(shape: u32, key: Key, value: &str, look_at: Option<Key>) -> Command {
+pub(super) fn write(
+    shape: u32,
+    key: Key,
+    value: &str,
+    look_at: Option<Key>,
+    witness: Option<&str>,
+) -> Command {
+    // With a witness, both are written at once or neither is.
+    let mut set = cmd(if witness.is_some() { "MSET" } else { "SET" });
+    set.arg(name(key)).arg(value);
+    if let Some(witness) = witness {
+        set.arg(witness).arg("");
+    }
     match (shape, look_at) {
-        (0, _) => Command::new(
-            cmd("EVAL")
-                .arg("return redis.call('SET', KEYS[1], ARGV[1])")
-                .arg(1)
-                .arg(name(key))
-                .arg(value),
-        ),
+        (0, _) => {
+            let mut eval = cmd("EVAL");
+            match witness {
+                None => eval.arg("return redis.call('SET', KEYS[1], ARGV[1])").arg(1),
+                Some(_) => eval
+                    .arg("return redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], '')")
+                    .arg(2),
+            };
+            eval.arg(name(key)).arg(witness).arg(value);
+            Command::new(&eval)
+        }
         (1 | 2, Some(other)) => {
             let mut pipeline = Pipeline::new();
             if shape == 1 {
                 pipeline.atomic();
             }
-            pipeline.cmd("SET").arg(name(key)).arg(value);
+            pipeline.add_command(set);
             pipeline.cmd("GET").arg(name(other));
             Command::pipeline(&pipeline)
         }
-        _ => Command::new(cmd("SET").arg(name(key)).arg(value)),
+        _ => Command::new(&set),
     }
 }
 

@@ -64,6 +64,20 @@ pub(super) fn version(value: &redis::Value) -> Option<u64> {
     }
 }
 
+/// How the keys begin that tell of single writes.
+pub(crate) const WITNESSES: &str = "w:";
+
+/// The key that is written together with a version of a key, so that it can be told in the end whether it was lost.
+pub(super) fn witness(key: Key, version: u64) -> String {
+    format!("{WITNESSES}{key}:{version}")
+}
+
+/// Which version of which key a witness is of.
+pub(crate) fn witnessed(witness: &str) -> Option<(Key, u64)> {
+    let (key, version) = witness.strip_prefix(WITNESSES)?.split_once(':')?;
+    Some((key.parse().ok()?, version.parse().ok()?))
+}
+
 /// What a key is called at the server.
 pub(super) fn name(key: Key) -> String {
     format!("k:{key}")
@@ -82,6 +96,13 @@ mod tests {
         }
         assert_eq!(version(&redis::Value::Nil), Some(0));
         assert_eq!(version(&redis::Value::Okay), None);
+    }
+
+    #[test]
+    fn a_witness_names_its_write() {
+        assert_eq!(witnessed(&witness(7, 12)), Some((7, 12)));
+        assert_eq!(witnessed("k:7"), None);
+        assert_eq!(witnessed("w:7"), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod client;
 mod keys;
 mod person;
 
+pub(crate) use self::keys::{WITNESSES, witnessed};
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError,

@@ -169,7 +169,12 @@ impl Person {
         let look_at = self.choose().first().copied();
         let shape = self.random.u32(..16);
         let value = keys::value(version, &mut self.random);
-        let command = calls::write(shape, key, &value, look_at)
+        let witness = self
+            .company
+            .casting
+            .witnesses
+            .then(|| keys::witness(key, version));
+        let command = calls::write(shape, key, &value, look_at, witness.as_deref())
             .session(&session)
             .level(calls::consistency(self.level));
         let start = clock::now();
@@ -292,7 +297,8 @@ impl Person {
                 );
             }
         } else {
-            self.note(number, start, end, Kind::Failed { said });
+            let dropped = matches!(called, Called::Dropped);
+            self.note(number, start, end, Kind::Failed { said, dropped });
             if matches!(called, Called::Failed(_)) {
                 sleep(PAUSE).await;
             }

@@ -6,8 +6,11 @@
 
 use fastrand::Rng;
 
-use super::{Family, Fault, Front, NODES, PROCESSES, ProcessSetting, Schedule, Step, UPSTREAMS, Wire};
-use crate::wire::Policy;
+use super::{
+    Caches, Family, Fault, Front, NODES, PROCESSES, Place, ProcessSetting, Schedule, Step, Topology,
+    UPSTREAMS, Wire,
+};
+use crate::wire::{Cache, Policy};
 
 /// The longest time for which bytes of clients' requests are held back, in milliseconds.
 const HOLD: u32 = 800;
@@ -17,6 +20,24 @@ const REST: u32 = 150;
 /// Makes the schedule.
 pub(super) fn schedule(seed: u64, family: Family, length: u32) -> Schedule {
     let mut random = Rng::with_seed(seed);
+    let mut schedule = without_steps(&mut random, seed, family, length);
+    let mut generator = Generator {
+        random,
+        family,
+        length,
+        upstreams: UPSTREAMS,
+        primary: 0,
+        free_at: [0; PLACES],
+        steps: Vec::new(),
+    };
+    generator.fill();
+    schedule.steps = generator.steps;
+    schedule.steps.sort_by_key(|step| step.at);
+    schedule
+}
+
+/// What is chosen before any fault is.
+pub(super) fn without_steps(random: &mut Rng, seed: u64, family: Family, length: u32) -> Schedule {
     let mut pick = |choices: &[u32]| random.choice(choices).copied().unwrap_or(0);
     let (backlog, filler) = (pick(&[16, 64, 1024]), pick(&[0, 500, 4000]));
     let load = match pick(&[0, 1, 1]) {
@@ -33,21 +54,11 @@ pub(super) fn schedule(seed: u64, family: Family, length: u32) -> Schedule {
             resp2: random.u32(..6) == 0,
             connections: if random.u32(..4) == 0 { 2 } else { 1 },
             every_node: random.bool(),
+            cache: None,
         })
         .collect();
-    let mut generator = Generator {
-        random,
-        family,
-        length,
-        upstreams: UPSTREAMS,
-        primary: 0,
-        free_at: [0; PLACES],
-        steps: Vec::new(),
-    };
-    generator.fill();
-    let mut steps = generator.steps;
-    steps.sort_by_key(|step| step.at);
     Schedule {
+        topology: Topology::Fixed,
         seed,
         family,
         load: load.to_owned(),
@@ -56,29 +67,42 @@ pub(super) fn schedule(seed: u64, family: Family, length: u32) -> Schedule {
         delays: [(0, 3), (30, 80), (150, 300)],
         processes,
         length,
-        steps,
+        steps: Vec::new(),
     }
 }
 
-/// What can be broken, each by one fault at a time.
-#[derive(Clone, Copy)]
-enum Place {
-    Node(usize),
-    Link(usize),
-    FrontOfNode(usize),
-    FrontOfPrimary(usize),
+/// Gives processes their caches. By dice of their own: what else a seed stands for does not depend on it.
+pub(super) fn give_caches(schedule: &mut Schedule, caches: Caches) {
+    let mut random = Rng::with_seed(!schedule.seed);
+    for process in &mut schedule.processes {
+        let drawn = random.bool();
+        let kib = if random.u32(..3) == 0 { 32 } else { 16 << 10 };
+        let by_time = random.u32(..8) == 0;
+        let ttl = if random.bool() { 40 } else { 400 };
+        let has = match caches {
+            Caches::On => true,
+            Caches::Off => false,
+            Caches::Mixed => drawn,
+        };
+        process.cache = has.then_some(Cache {
+            kib,
+            ttl: (by_time || process.resp2).then_some(ttl),
+        });
+    }
 }
 
+/// Each is broken by one fault at a time.
 const PLACES: usize = 3 * NODES + PROCESSES;
 
-impl Place {
-    fn index(self) -> usize {
-        match self {
-            Self::Node(node) => node,
-            Self::Link(node) => NODES + node,
-            Self::FrontOfNode(node) => 2 * NODES + node,
-            Self::FrontOfPrimary(process) => 3 * NODES + process,
-        }
+/// The number of a place of this topology.
+fn index(place: Place) -> usize {
+    match place {
+        Place::Node(node) => node,
+        Place::Link(node) => NODES + node,
+        Place::FrontOfNode(node) => 2 * NODES + node,
+        Place::FrontOfPrimary(process) => 3 * NODES + process,
+        // There are none here.
+        Place::Sentinel(_) => PLACES,
     }
 }
 
@@ -152,7 +176,8 @@ fn weights(family: Family) -> &'static [(u32, Draw)] {
             (1, KillReplica),
             (2, RestartPrimary),
         ],
-        Family::Everything => &[
+        // What is not of this topology is not made here.
+        _ => &[
             (4, Link),
             (2, FreezeReplica),
             (2, KillReplica),
@@ -332,11 +357,11 @@ impl Generator {
     }
 
     fn is_free(&self, place: Place, at: u32) -> bool {
-        self.free_at.get(place.index()).is_some_and(|free| *free <= at)
+        self.free_at.get(index(place)).is_some_and(|free| *free <= at)
     }
 
     fn occupy(&mut self, place: Place, until: u32) {
-        if let Some(free) = self.free_at.get_mut(place.index()) {
+        if let Some(free) = self.free_at.get_mut(index(place)) {
             *free = (*free).max(until + REST);
         }
     }

@@ -2,8 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Family, Fault, Front, NODES, PROCESSES, ProcessSetting, Schedule, Step, Wire};
-use crate::{Error, wire::Policy};
+use super::{
+    Family, Fault, Front, NODES, PRIMARY, PROCESSES, ProcessSetting, SENTINELS, Schedule, Step, Topology,
+    WATCHED, Wire,
+};
+use crate::{
+    Error,
+    wire::{Cache, Policy},
+};
 
 /// The words of a line, read one by one.
 pub(super) struct Words<'a>(std::str::SplitWhitespace<'a>);
@@ -30,7 +36,19 @@ impl<'a> Words<'a> {
     }
 
     fn node(&mut self) -> Result<usize, Error> {
-        below(self.number()?, NODES)
+        let word = self.word()?;
+        let symbol = match word.strip_prefix("follower") {
+            Some(place) => Some(number(place)?),
+            None => (word == "primary").then_some(0),
+        };
+        match symbol {
+            Some(place) => Ok(PRIMARY + below(place, WATCHED)?),
+            None => below(number(word)?, NODES),
+        }
+    }
+
+    fn sentinel(&mut self) -> Result<usize, Error> {
+        below(self.number()?, SENTINELS)
     }
 
     fn process(&mut self) -> Result<usize, Error> {
@@ -55,6 +73,13 @@ impl Schedule {
     /// Takes a line in.
     pub(super) fn take(&mut self, words: &mut Words<'_>) -> Result<(), Error> {
         match words.word()? {
+            "topology" => {
+                self.topology = match words.word()? {
+                    "fixed" => Topology::Fixed,
+                    "sentinel" => Topology::Sentinel,
+                    other => return Err(format!("there is no topology {other}").into()),
+                }
+            }
             "seed" => self.seed = words.number()?,
             "family" => self.family = words.word()?.parse()?,
             "stage" => {
@@ -101,6 +126,21 @@ fn process(words: &mut Words<'_>) -> Result<ProcessSetting, Error> {
         resp2: words.named("resp")? == "2",
         connections: number(words.named("connections")?)?,
         every_node: words.named("lists")? == "every-node",
+        cache: match words.named("cache")? {
+            "off" => None,
+            cache => Some(self::cache(cache).ok_or("a cache is off, SIZEkb, or SIZEkb:TIMEms")?),
+        },
+    })
+}
+
+fn cache(text: &str) -> Option<Cache> {
+    let (size, ttl) = match text.split_once(':') {
+        Some((size, ttl)) => (size, Some(ttl.strip_suffix("ms")?.parse().ok()?)),
+        None => (text, None),
+    };
+    Some(Cache {
+        kib: size.strip_suffix("kb")?.parse().ok()?,
+        ttl,
     })
 }
 
@@ -120,6 +160,9 @@ fn fault(words: &mut Words<'_>) -> Result<Fault, Error> {
         "promote" => Fault::Promote(words.node()?),
         "point" => Fault::Point(words.process()?, words.node()?),
         "rebuild" => Fault::Rebuild(words.process()?),
+        "fail-over" => Fault::FailOver,
+        "kill-sentinel" => Fault::KillSentinel(words.sentinel()?),
+        "freeze-sentinel" => Fault::FreezeSentinel(words.sentinel()?),
         other => return Err(format!("there is no fault `{other}`").into()),
     })
 }
@@ -141,21 +184,38 @@ fn wire(words: &mut Words<'_>) -> Result<Wire, Error> {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |node: &usize| Name(*node);
         match self {
-            Self::Freeze(node) => write!(f, "freeze {node}"),
-            Self::Stall(node) => write!(f, "stall {node}"),
-            Self::Kill(node) => write!(f, "kill {node}"),
-            Self::Restart(node) => write!(f, "restart {node}"),
-            Self::Rollback(node) => write!(f, "rollback {node}"),
-            Self::Link(node, wire) => write!(f, "link {node} {wire}"),
+            Self::Freeze(node) => write!(f, "freeze {}", name(node)),
+            Self::Stall(node) => write!(f, "stall {}", name(node)),
+            Self::Kill(node) => write!(f, "kill {}", name(node)),
+            Self::Restart(node) => write!(f, "restart {}", name(node)),
+            Self::Rollback(node) => write!(f, "rollback {}", name(node)),
+            Self::Link(node, wire) => write!(f, "link {} {wire}", name(node)),
             Self::Front(Front::Primary(process), wire) => write!(f, "front-of-primary {process} {wire}"),
-            Self::Front(Front::Node(node), wire) => write!(f, "front-of-node {node} {wire}"),
-            Self::ClientPause(node) => write!(f, "client-pause {node}"),
-            Self::Disconnect(node) => write!(f, "disconnect {node}"),
-            Self::Follow(node, upstream) => write!(f, "follow {node} {upstream}"),
-            Self::Promote(node) => write!(f, "promote {node}"),
-            Self::Point(process, node) => write!(f, "point {process} {node}"),
+            Self::Front(Front::Node(node), wire) => write!(f, "front-of-node {} {wire}", name(node)),
+            Self::ClientPause(node) => write!(f, "client-pause {}", name(node)),
+            Self::Disconnect(node) => write!(f, "disconnect {}", name(node)),
+            Self::Follow(node, upstream) => write!(f, "follow {} {}", name(node), name(upstream)),
+            Self::Promote(node) => write!(f, "promote {}", name(node)),
+            Self::Point(process, node) => write!(f, "point {process} {}", name(node)),
             Self::Rebuild(process) => write!(f, "rebuild {process}"),
+            Self::FailOver => f.write_str("fail-over"),
+            Self::KillSentinel(sentinel) => write!(f, "kill-sentinel {sentinel}"),
+            Self::FreezeSentinel(sentinel) => write!(f, "freeze-sentinel {sentinel}"),
+        }
+    }
+}
+
+/// A node, as it is written.
+struct Name(usize);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.checked_sub(PRIMARY) {
+            None => write!(f, "{}", self.0),
+            Some(0) => f.write_str("primary"),
+            Some(place) => write!(f, "follower{place}"),
         }
     }
 }
@@ -188,8 +248,13 @@ impl fmt::Display for ProcessSetting {
         let connections = self.connections;
         write!(
             f,
-            "policy={policy} resp={resp} connections={connections} lists={lists}"
-        )
+            "policy={policy} resp={resp} connections={connections} lists={lists} cache="
+        )?;
+        match self.cache {
+            None => f.write_str("off"),
+            Some(Cache { kib, ttl: None }) => write!(f, "{kib}kb"),
+            Some(Cache { kib, ttl: Some(ttl) }) => write!(f, "{kib}kb:{ttl}ms"),
+        }
     }
 }
 
@@ -202,6 +267,10 @@ impl Family {
             Self::Failover => "failover",
             Self::Restart => "restart",
             Self::Everything => "everything",
+            Self::Crash => "crash",
+            Self::Handover => "handover",
+            Self::Sentinels => "sentinels",
+            Self::Turmoil => "turmoil",
         }
     }
 }
@@ -216,8 +285,10 @@ impl FromStr for Family {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
+        [Topology::Fixed, Topology::Sentinel]
             .into_iter()
+            .flat_map(Topology::families)
+            .copied()
             .find(|family| family.as_str() == text)
             .ok_or_else(|| format!("there is no family `{text}`").into())
     }
@@ -228,9 +299,9 @@ mod tests {
     use super::*;
 
     const HEAD: &str = "seed 7\nfamily lag\nstage load=swapdb backlog=64 filler=500\ndelays 0-3 30-80 150-300\n\
-        process 0 policy=primary resp=3 connections=1 lists=replicas\n\
-        process 1 policy=error resp=2 connections=2 lists=every-node\n\
-        process 2 policy=proceed resp=3 connections=1 lists=replicas\nlength 100\n";
+        process 0 policy=primary resp=3 connections=1 lists=replicas cache=off\n\
+        process 1 policy=error resp=2 connections=2 lists=every-node cache=64kb:40ms\n\
+        process 2 policy=proceed resp=3 connections=1 lists=replicas cache=64kb\nlength 100\n";
 
     #[test]
     fn a_written_schedule_is_read_past_comments() {
@@ -259,6 +330,8 @@ mod tests {
             "x +1 freeze 2",
             "family none",
             "delays 1 2 3",
+            "process 2 policy=proceed resp=3 connections=1 lists=replicas",
+            "process 2 policy=proceed resp=3 connections=1 lists=replicas cache=64",
         ] {
             let error = format!("{HEAD}{line}\n").parse::<Schedule>().unwrap_err();
             assert!(error.to_string().contains(line), "{error}");

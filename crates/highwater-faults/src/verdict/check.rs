@@ -10,12 +10,17 @@
 //! * Until the first failover, `Primary` shows everything that anybody had been told is done when the read began, and
 //!   `BoundedStaleness` all of the bound before that; and nothing is reported lost.
 //! * No read shows what nobody wrote.
+//! * Once all nodes have one primary's data, no session that depends on a write which is not among them reads anything
+//!   without having been told.
 
 use std::collections::HashMap;
 
 use highwater_testkit::{Side, sweep};
 
-use super::floors::{Captured, Floors};
+use super::{
+    floors::{Captured, Floors},
+    losses::{Losses, Told, Truth, losses},
+};
 use crate::{
     clock::Nanos,
     operation::{Key, Kind, Level, Operation, Outcome, Route, Said, Session, Ticket},
@@ -35,6 +40,8 @@ pub(crate) enum Broken {
     NeverWritten,
     /// A loss was reported, and nothing can have been lost.
     FalseAlarm,
+    /// A session read on, and was not told that a write which it depends on is lost.
+    SilentLoss,
     /// The record itself makes no sense: mend the suite first.
     Convention,
 }
@@ -53,6 +60,8 @@ pub(crate) struct Violation {
 pub(crate) struct Findings {
     pub(crate) violations: Vec<Violation>,
     pub(crate) counts: Counts,
+    /// Where it is known what is there in the end.
+    pub(crate) losses: Losses,
 }
 
 /// How often what was done.
@@ -62,6 +71,7 @@ pub(crate) struct Counts {
     pub(crate) writes_in_doubt: u64,
     pub(crate) writes_refused: u64,
     pub(crate) reads: u64,
+    pub(crate) reads_from_cache: u64,
     pub(crate) reads_failed: u64,
     pub(crate) tokens_taken_over: u64,
     pub(crate) tokens_damaged: u64,
@@ -71,10 +81,13 @@ pub(crate) struct Counts {
     pub(crate) unknown_reported: u64,
 }
 
-/// Checks. `first_failover` is when a history may first have ended.
-pub(crate) fn check(operations: &[Operation], first_failover: Nanos) -> Findings {
+/// Checks. `first_failover` is when a history may first have ended; `truth` says what is there in the end, if that is
+/// known.
+pub(crate) fn check(operations: &[Operation], first_failover: Nanos, truth: Option<&Truth>) -> Findings {
     let mut checker = Checker {
         first_failover,
+        truth,
+        told: Vec::new(),
         written: HashMap::new(),
         acknowledged: HashMap::new(),
         sessions: HashMap::new(),
@@ -91,11 +104,17 @@ pub(crate) fn check(operations: &[Operation], first_failover: Nanos) -> Findings
             Side::End => checker.end(place, operation),
         }
     }
+    if let Some(truth) = truth {
+        checker.findings.losses = losses(operations, &checker.told, truth);
+    }
     checker.findings
 }
 
-struct Checker {
+struct Checker<'a> {
     first_failover: Nanos,
+    truth: Option<&'a Truth>,
+    /// Who was told of losses.
+    told: Vec<Told>,
     /// When each version began to be written, if that may have happened.
     written: HashMap<(Key, u64), Nanos>,
     /// The versions of each key that were acknowledged, and when, in order.
@@ -113,13 +132,13 @@ struct Checker {
 impl Operation {
     fn said(&self) -> Said {
         match self.kind {
-            Kind::Write { said, .. } | Kind::Read { said, .. } | Kind::Failed { said } => said,
+            Kind::Write { said, .. } | Kind::Read { said, .. } | Kind::Failed { said, .. } => said,
             Kind::Hand { .. } | Kind::Adopt { .. } => Said::Nothing,
         }
     }
 }
 
-impl Checker {
+impl Checker<'_> {
     /// Learns which writes there were, and that they keep to the convention: or else "less" means nothing.
     fn learn_writes(&mut self, operations: &[Operation]) {
         let mut writes: HashMap<Key, Vec<&Operation>> = HashMap::new();
@@ -160,6 +179,12 @@ impl Checker {
         }
     }
 
+    /// Whether it is known that this write is not there in the end.
+    fn is_lost(&self, key: Key, version: u64) -> bool {
+        self.truth
+            .is_some_and(|truth| !truth.survived.contains(&(key, version)))
+    }
+
     fn violation(&mut self, broken: Broken, operation: &Operation, required: u64) {
         self.findings.violations.push(Violation {
             broken,
@@ -187,6 +212,10 @@ impl Checker {
     fn end(&mut self, place: usize, operation: &Operation) {
         let said = operation.said();
         self.hear(said, operation);
+        let lost = match operation.kind {
+            Kind::Write { key, version, .. } => self.is_lost(key, version),
+            _ => false,
+        };
         let counts = &mut self.findings.counts;
         match operation.kind {
             Kind::Write {
@@ -200,10 +229,16 @@ impl Checker {
                     Outcome::Acknowledged => {
                         counts.writes += 1;
                         floors.wrote(key, version);
+                        if lost {
+                            floors.depends_on_lost(key, version);
+                        }
                     }
                     Outcome::InDoubt => {
                         counts.writes_in_doubt += 1;
                         floors.may_have_written(key, version);
+                        if lost {
+                            floors.depends_on_lost_in_doubt(key, version);
+                        }
                     }
                     Outcome::Refused => counts.writes_refused += 1,
                 }
@@ -216,6 +251,7 @@ impl Checker {
                 ..
             } => {
                 counts.reads += 1;
+                counts.reads_from_cache += u64::from(route == Route::Cache);
                 self.end_read(place, operation, (key, version), route, level, said);
             }
             Kind::Failed { .. } => counts.reads_failed += 1,
@@ -255,7 +291,16 @@ impl Checker {
             Said::Unknown => self.findings.counts.unknown_reported += once,
             Said::Lost => {
                 self.findings.counts.losses_reported += once;
-                self.sessions.entry(operation.session).or_default().reported();
+                let floors = self.sessions.entry(operation.session).or_default();
+                // What a session says whose caller has gone may be of an earlier call.
+                if once == 1 && !matches!(operation.kind, Kind::Failed { dropped: true, .. }) {
+                    self.told.push(Told {
+                        session: operation.session,
+                        at: operation.end,
+                        worth: floors.worth_of_a_report(),
+                    });
+                }
+                floors.reported();
             }
         }
         if operation.end < self.first_failover {
@@ -284,6 +329,10 @@ impl Checker {
         if level == Level::Eventual {
             return;
         }
+        let (settled, lost) = (
+            self.truth.is_some_and(|truth| truth.settled <= operation.start),
+            self.is_lost(key, version),
+        );
         let floors = self.sessions.entry(operation.session).or_default();
         // What was required when it began is still: no loss has been reported meanwhile. If one has been, what the
         // reply shows may be of before.
@@ -300,6 +349,9 @@ impl Checker {
         let remembered = undisturbed.is_some() && said == Said::Unknown && route == Route::Primary;
         if level == Level::Monotonic && (covers || remembered) {
             floors.saw(key, version);
+            if lost && version > 0 {
+                floors.depends_on_lost_in_doubt(key, version);
+            }
         }
         let required = undisturbed.filter(|_| said == Said::Nothing);
         if let Some(required) = required {
@@ -307,6 +359,9 @@ impl Checker {
                 self.violation(Broken::ReadYourWrites, operation, required.required);
             } else if level == Level::Monotonic && version < required.seen {
                 self.violation(Broken::MonotonicReads, operation, required.seen);
+            } else if settled && required.depends_on_lost && route != Route::Cache {
+                // What the cache has may be from before.
+                self.violation(Broken::SilentLoss, operation, 0);
             }
         }
         self.check_freshness(operation, key, version, level);

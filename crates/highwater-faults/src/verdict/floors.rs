@@ -1,7 +1,8 @@
 //! The least version of each key that a session may still be shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::losses::Worth;
 use crate::operation::Key;
 
 type Versions = HashMap<Key, u64>;
@@ -16,6 +17,9 @@ pub(super) struct Floors {
     possible: Versions,
     /// What reads at the level `Monotonic` have shown.
     seen: Versions,
+    /// Lost writes that it depends on and has not been told of: acknowledged ones, and of unknown outcome.
+    lost: HashSet<(Key, u64)>,
+    lost_in_doubt: HashSet<(Key, u64)>,
     /// Counts the losses that were reported.
     losses: u64,
     /// How many operations are under way that will report one.
@@ -27,6 +31,8 @@ pub(super) struct Floors {
 pub(super) struct Captured {
     pub(super) required: u64,
     pub(super) seen: u64,
+    /// An acknowledged write that the session depends on is lost, or will be.
+    pub(super) depends_on_lost: bool,
     losses: u64,
     /// It may be that the session has been told of a loss already.
     reporting: bool,
@@ -38,6 +44,7 @@ impl Floors {
         Captured {
             required: of(&self.required),
             seen: of(&self.seen),
+            depends_on_lost: !self.lost.is_empty(),
             losses: self.losses,
             reporting: self.reporting > 0,
         }
@@ -50,6 +57,27 @@ impl Floors {
 
     pub(super) fn wrote(&mut self, key: Key, version: u64) {
         raise(&mut self.required, key, version);
+    }
+
+    /// An acknowledged write that the session depends on is not there in the end.
+    pub(super) fn depends_on_lost(&mut self, key: Key, version: u64) {
+        self.lost.insert((key, version));
+    }
+
+    /// The same, of unknown outcome.
+    pub(super) fn depends_on_lost_in_doubt(&mut self, key: Key, version: u64) {
+        self.lost_in_doubt.insert((key, version));
+    }
+
+    /// What it is worth to be told of a loss now.
+    pub(super) fn worth_of_a_report(&self) -> Worth {
+        if !self.lost.is_empty() {
+            Worth::True
+        } else if !self.lost_in_doubt.is_empty() {
+            Worth::InDoubt
+        } else {
+            Worth::False
+        }
     }
 
     pub(super) fn may_have_written(&mut self, key: Key, version: u64) {
@@ -85,6 +113,8 @@ impl Floors {
             raise(&mut self.possible, key, version);
         }
         self.seen.clear();
+        self.lost.clear();
+        self.lost_in_doubt.clear();
     }
 
     /// What a token of this session takes along.
@@ -113,6 +143,8 @@ impl Floors {
                 .iter()
                 .for_each(|(key, version)| raise(mine, *key, *version));
         }
+        self.lost.extend(&other.lost);
+        self.lost_in_doubt.extend(&other.lost_in_doubt);
     }
 }
 

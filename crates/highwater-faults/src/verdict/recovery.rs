@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Begun;
 use crate::{
     clock::Nanos,
     conductor::Played,
@@ -49,17 +50,26 @@ impl Recovery {
     }
 }
 
-/// The recoveries of a round, by kind of fault.
-pub(crate) fn recoveries(played: &[Played], processes: &[Did]) -> BTreeMap<&'static str, Recovery> {
+/// The recoveries of a round, by kind of fault; and those after sentinels made a replica the primary.
+pub(crate) fn recoveries(
+    played: &[Played],
+    promotions: &[Begun],
+    processes: &[Did],
+) -> BTreeMap<&'static str, Recovery> {
+    let faults = played
+        .iter()
+        .filter(|played| played.end != Nanos::MAX)
+        .map(|played| (played.planned.kind(), played.end));
+    let promotions = promotions.iter().map(|begun| ("promotion", begun.seen));
     let answers: Vec<Answers> = processes.iter().map(Answers::of).collect();
     let mut by_kind: BTreeMap<&'static str, Recovery> = BTreeMap::new();
-    for played in played.iter().filter(|played| played.end != Nanos::MAX) {
-        let recovery = by_kind.entry(played.fault.kind()).or_default();
+    for (kind, end) in faults.chain(promotions) {
+        let recovery = by_kind.entry(kind).or_default();
         recovery.faults += 1;
-        let all = |kind: fn(&Answers) -> &Vec<(Nanos, Nanos)>| {
+        let all = |of: fn(&Answers) -> &Vec<(Nanos, Nanos)>| {
             answers
                 .iter()
-                .map(|answers| first_after(kind(answers), played.end))
+                .map(|answers| first_after(of(answers), end))
                 .collect::<Option<Vec<_>>>()
                 .and_then(|times| times.into_iter().max())
         };
@@ -160,11 +170,12 @@ mod tests {
             did(&[read(105, 107, Route::Primary)]),
         ];
         let played = Played {
+            planned: Fault::Freeze(1),
             fault: Fault::Freeze(1),
             begin: 50,
             end: 100,
         };
-        let recoveries = recoveries(&[played], &processes);
+        let recoveries = recoveries(&[played], &[], &processes);
         let freeze = &recoveries["freeze"];
         assert_eq!((freeze.faults, freeze.reads.as_slice()), (1, &[50][..]));
         assert!(freeze.writes.is_empty(), "there were none");

@@ -1,6 +1,9 @@
 //! Histories made by hand, each with what is wrong about it.
 
-use super::check::{Broken, Findings, check};
+use super::{
+    check::{Broken, Findings, check},
+    losses::Truth,
+};
 use crate::{
     clock::Nanos,
     operation::{Kind, Level, Operation, Outcome, Route, Said},
@@ -74,7 +77,7 @@ fn broken(findings: &Findings) -> Vec<Broken> {
 }
 
 fn verdict(operations: &[Operation], first_failover: Nanos) -> Vec<Broken> {
-    broken(&check(operations, first_failover))
+    broken(&check(operations, first_failover, None))
 }
 
 const DONE: Outcome = Outcome::Acknowledged;
@@ -220,7 +223,14 @@ fn nothing_may_be_reported_lost_before_anything_can_have_been() {
         assert_eq!(verdict(&history, 26), [Broken::FalseAlarm]);
         assert!(verdict(&history, 25).is_empty());
     }
-    let unheard = [operation(1, 20, Kind::Failed { said: Said::Lost })];
+    let unheard = [operation(
+        1,
+        20,
+        Kind::Failed {
+            said: Said::Lost,
+            dropped: false,
+        },
+    )];
     assert_eq!(verdict(&unheard, NEVER), [Broken::FalseAlarm]);
 }
 
@@ -295,13 +305,20 @@ fn everything_is_counted() {
         write(1, 20, 2, Outcome::Refused),
         write(1, 30, 3, DOUBT),
         read(1, 40, 1),
-        operation(1, 50, Kind::Failed { said: Said::Nothing }),
+        operation(
+            1,
+            50,
+            Kind::Failed {
+                said: Said::Nothing,
+                dropped: false,
+            },
+        ),
         hand(1, 60, 7),
         adopt(2, 70, 7, true),
         read_at(Level::ReadYourWrites, 2, 80, 1, Route::Primary, Said::Lost),
         read_at(Level::ReadYourWrites, 2, 90, 1, Route::Primary, Said::Unknown),
     ];
-    let counts = check(&history, AT_ONCE).counts;
+    let counts = check(&history, AT_ONCE, None).counts;
     assert_eq!(
         (counts.writes, counts.writes_refused, counts.writes_in_doubt),
         (1, 1, 1)
@@ -309,4 +326,98 @@ fn everything_is_counted() {
     assert_eq!((counts.reads, counts.reads_failed), (3, 1));
     assert_eq!((counts.tokens_taken_over, counts.tokens_damaged), (1, 1));
     assert_eq!((counts.losses_reported, counts.unknown_reported), (1, 1));
+}
+
+#[test]
+fn a_loss_has_to_be_told_before_anything_else_is_read() {
+    let history = [
+        write(1, 10, 1, DONE),
+        // Of another key, which the one that is lost is not seen by.
+        operation(
+            1,
+            120,
+            Kind::Read {
+                key: 2,
+                version: 0,
+                route: Route::Replica,
+                level: Level::ReadYourWrites,
+                mark: None,
+                said: Said::Nothing,
+            },
+        ),
+    ];
+    let truth = |settled| Truth {
+        settled,
+        ..Truth::default()
+    };
+    let silent = |history: &[Operation], truth: &Truth| broken(&check(history, AT_ONCE, Some(truth)));
+    assert_eq!(silent(&history, &truth(100)), [Broken::SilentLoss]);
+    assert!(
+        silent(&history, &truth(130)).is_empty(),
+        "an old primary may have answered"
+    );
+    let survived = Truth {
+        survived: [(1, 1)].into(),
+        ..truth(100)
+    };
+    assert!(silent(&history, &survived).is_empty());
+    let told = read_at(Level::ReadYourWrites, 1, 50, 0, Route::Primary, Said::Lost);
+    assert!(silent(&[history[0], told, history[1]], &truth(100)).is_empty());
+    let taken_over = [
+        history[0],
+        hand(1, 20, 7),
+        adopt(2, 30, 7, false),
+        told,
+        read(2, 120, 0),
+    ];
+    assert_eq!(silent(&taken_over, &truth(100)), [Broken::ReadYourWrites]);
+    let other = Operation {
+        session: 2,
+        ..history[1]
+    };
+    let taken_over = [history[0], hand(1, 20, 7), adopt(2, 30, 7, false), told, other];
+    assert_eq!(silent(&taken_over, &truth(100)), [Broken::SilentLoss]);
+}
+
+#[test]
+fn reports_are_held_against_what_is_there_in_the_end() {
+    let lost = |session, at| read_at(Level::ReadYourWrites, session, at, 0, Route::Primary, Said::Lost);
+    let write = |session, at, version, outcome| {
+        operation(
+            session,
+            at,
+            Kind::Write {
+                key: session,
+                version,
+                outcome,
+                said: Said::Nothing,
+            },
+        )
+    };
+    let history = [
+        write(1, 10, 1, DONE),
+        write(2, 10, 1, DONE),
+        write(3, 10, 1, DOUBT),
+        write(4, 10, 1, DONE),
+        lost(1, 60),
+        lost(2, 60),
+        lost(3, 60),
+        read(4, 60, 0),
+        // Once more, of the same failover.
+        lost(1, 80),
+        // Begun after it.
+        read(5, 80, 0),
+    ];
+    let truth = Truth {
+        survived: [(2, 1), (4, 1)].into(),
+        settled: NEVER,
+        promotions: vec![50],
+    };
+    let losses = check(&history, AT_ONCE, Some(&truth)).losses;
+    assert_eq!((losses.writes, losses.failovers, losses.sessions), (1, 1, 4));
+    assert_eq!(
+        (losses.told_true, losses.told_in_doubt, losses.told_false),
+        (1, 1, 1)
+    );
+    assert!((losses.share_of_false() - 25.0).abs() < 1e-9);
 }
