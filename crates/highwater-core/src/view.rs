@@ -33,6 +33,8 @@ struct Unsettled {
     scope: Scope,
     history: History,
     outcome: Outcome,
+    /// That it may be lost has been said, with respect to `history`, which came after the one that it was sent in.
+    reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,6 +203,7 @@ impl View {
             scope: scope.clone(),
             history,
             outcome: Outcome::Awaited,
+            reported: false,
         });
         id
     }
@@ -237,6 +240,9 @@ impl View {
                 let clock = self.clock;
                 let outcome = match conclusion {
                     Conclusion::Applied => Outcome::Applied { clock },
+                    // It can't happen any more, and it was said that it may be lost. If it has happened all the same, it
+                    // is below what the primary shows from here on.
+                    _ if write.reported => Outcome::Applied { clock },
                     _ => Outcome::Lost { clock },
                 };
                 self.keep_unsettled(Unsettled { outcome, ..write });
@@ -320,8 +326,14 @@ impl View {
                     let kept = Offset::at(progress.applied);
                     let before = self.unsettled.len();
                     // Only what the requirement knew of: what was learnt later may lie above the sample.
-                    self.unsettled.retain(|write| {
+                    self.unsettled.retain_mut(|write| {
                         let known = match write.outcome {
+                            Outcome::Abandoned if write.scope == *scope && write.history == point.history => {
+                                // Its connection may still say more of it, or deliver it. Until then it is as one of the
+                                // primary's history: in doubt, and reported once.
+                                (write.history, write.reported) = (progress.history, true);
+                                return true;
+                            }
                             Outcome::Awaited | Outcome::Abandoned => false,
                             Outcome::Lost { clock } | Outcome::Applied { clock } => {
                                 clock <= requirement.clock()

@@ -352,6 +352,40 @@ fn a_failover_takes_no_write_that_the_connection_will_still_settle() {
 }
 
 #[test]
+fn a_write_that_hangs_on_a_dead_primary_is_reported_once() {
+    // Its connection can't settle it for as long as the old primary can't be reached.
+    let session = Session::new();
+    let (mut write, guard) = session.begin_write(&scope(0), history(0));
+    write.in_doubt();
+    drop(guard);
+    let progress = promoted(90, 500);
+    let coverage = || requirement(&session).coverage(&progress, &Edges::default());
+    assert_eq!(coverage(), Coverage::PossiblyLost);
+    discontinue(&session, &requirement(&session), &progress);
+    assert_eq!(coverage(), Coverage::Covered, "once");
+    assert!(
+        requirement(&session).in_doubt(),
+        "it may still be said to have happened, so no replica will do"
+    );
+    assert_eq!(
+        written(&session.marks()),
+        [(1, UNKNOWN)],
+        "nor is it reported to whom the token goes to"
+    );
+
+    // The old primary is back, as a replica: nothing more will come of it.
+    let earlier = requirement(&session);
+    assert!(!write.settle_doubt(history(0), &promoted(90, 600)));
+    prove(&session, &earlier, &progress);
+    assert!(
+        requirement(&session).in_doubt(),
+        "asked for before that was known"
+    );
+    prove(&session, &requirement(&session), &promoted(90, 700));
+    assert_eq!(written(&session.marks()), [(1, Offset::at(700))]);
+}
+
+#[test]
 fn what_was_learnt_after_the_requirement_is_not_replaced() {
     // Another task's write fails while the sample is under way: it may lie above the sample.
     let session = Session::new();
