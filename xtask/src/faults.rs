@@ -14,6 +14,8 @@ Options:
   --seed N                  The seed of the first round; the next round has the next seed
                             [default: a random one, which is printed]
   --rounds N                So many rounds, instead of a time
+  --topology WHICH          What is broken: fixed (nodes with given roles) or sentinel (nodes that
+                            sentinels watch, and real failovers) [default: fixed]
   --cache WHICH             Which processes have a near cache: on, off, mixed [default: mixed]
   --schedule FILE           Play the schedule in this file, once; a failed round prints its own
   --json                    Print the report as one JSON object, and nothing else, on standard output
@@ -46,7 +48,7 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
             "--seed" => given.number(&mut args, argument, 0..=u64::MAX)?,
             "--rounds" => given.number(&mut args, argument, 1..=u64::MAX)?,
             // Which of them there are, the suite knows.
-            "--schedule" | "--cache" => {
+            "--schedule" | "--cache" | "--topology" => {
                 let value = args.value(&argument)?;
                 given.passed.extend([argument, value]);
             }
@@ -75,6 +77,7 @@ mod tests {
             "f",
             "--cache",
             "on",
+            "--topology=sentinel",
         ];
         let options = parse(Args::of(&[&arguments[..], &["--", "--print"]].concat()))
             .unwrap()
@@ -94,6 +97,8 @@ mod tests {
                 "f",
                 "--cache",
                 "on",
+                "--topology",
+                "sentinel",
                 "--print"
             ]
         );
@@ -113,6 +118,7 @@ mod tests {
             &["--seed", "-1"],
             &["--rounds", "0"],
             &["--schedule"],
+            &["--topology"],
             &["--server", "all"],
             &["--json=1"],
             &["5"],

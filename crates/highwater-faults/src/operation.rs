@@ -108,6 +108,22 @@ pub(crate) enum Said {
     /// A write may have been lost. Said once; the session goes on from where the primary is.
     #[serde(rename = "l")]
     Lost,
+    /// The same, of a session that had a write of unknown outcome when it asked.
+    #[serde(rename = "d")]
+    LostInDoubt,
+}
+
+impl Said {
+    pub(crate) fn is_loss(self) -> bool {
+        matches!(self, Self::Lost | Self::LostInDoubt)
+    }
+
+    pub(crate) fn of_session(self, in_doubt: bool) -> Self {
+        match self {
+            Self::Lost if in_doubt => Self::LostInDoubt,
+            said => said,
+        }
+    }
 }
 
 /// The level of a read.

@@ -52,6 +52,32 @@ fn no_schedule_breaks_a_promise() {
     assert!(number("/all/tokens_taken_over") > 0, "{report:#}");
 }
 
+#[test]
+fn what_failovers_lose_is_told() {
+    let (output, report) = run(&[
+        "--topology",
+        "sentinel",
+        "--seed",
+        "0",
+        "--rounds",
+        "2",
+        "--round-ms",
+        "3500",
+    ]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{report:#}");
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap()
+    };
+    assert_eq!(number("/all/violations"), 0);
+    assert!(number("/losses/failovers") > 0, "{report:#}");
+    assert!(number("/losses/sessions") > 0, "{report:#}");
+    assert!(number("/all/at_risk/replica") > 0, "{report:#}");
+}
+
 /// A round with something taken out of the clients: it is found, and said how to repeat it. How many reads of the cache
 /// were found too old.
 fn broken(arguments: &[&str]) -> u64 {

@@ -169,6 +169,7 @@ impl Person {
         let look_at = self.choose().first().copied();
         let shape = self.random.u32(..16);
         let value = keys::value(version, &mut self.random);
+        let in_doubt = in_doubt(&session);
         let witness = self
             .company
             .casting
@@ -185,6 +186,7 @@ impl Person {
             Called::Failed(error) => (calls::outcome(error), calls::said_by(error)),
             Called::Dropped => (Outcome::InDoubt, Said::Nothing),
         };
+        let said = said.of_session(in_doubt);
         if let (Called::Answered(reply), 1 | 2, Some(looked_at), Outcome::Acknowledged) =
             (&called, shape, look_at, outcome)
             && let Some(&[seen]) = calls::versions(&reply.value, 1).as_deref()
@@ -261,7 +263,7 @@ impl Person {
 
     async fn read(&mut self, keys: &[Key]) {
         let (number, session) = self.view();
-        let mark = self.mark(&session);
+        let (mark, in_doubt) = (self.mark(&session), in_doubt(&session));
         let command = calls::read(self.random.u32(..4), keys)
             .session(&session)
             .level(calls::consistency(self.level));
@@ -273,6 +275,7 @@ impl Person {
             Called::Failed(error) => calls::said_by(error),
             Called::Dropped => calls::said_unheard(&session),
         };
+        let said = said.of_session(in_doubt);
         let answered = match &called {
             Called::Answered(reply) => {
                 calls::versions(&reply.value, keys.len()).map(|versions| (versions, calls::route(reply)))
@@ -329,9 +332,7 @@ impl Person {
     /// Doubt that has travelled ends by time alone, and goes from session to session until then: if it did so freely,
     /// all sessions would be in doubt most of the time, and read the primary only.
     fn may_travel(&mut self) -> bool {
-        let marks = self.view().1.marks();
-        let in_doubt = marks.written().any(|mark| mark.offset.is_unknown());
-        !in_doubt || self.random.u32(..TRAVELLING_DOUBT) == 0
+        !in_doubt(&self.view().1) || self.random.u32(..TRAVELLING_DOUBT) == 0
     }
 
     async fn hand(&mut self) {
@@ -425,6 +426,11 @@ impl Person {
             });
         Some((u32::try_from(place).ok()?, position))
     }
+}
+
+/// Whether the session has a write of unknown outcome, or place.
+fn in_doubt(session: &Session) -> bool {
+    session.marks().written().any(|mark| mark.offset.is_unknown())
 }
 
 /// In seconds.

@@ -93,6 +93,8 @@ pub(crate) enum Family {
     Everything,
     /// The primary falls silent, and sentinels choose another.
     Crash,
+    /// The same while its replicas are caught up: as a rule nothing is lost, and then nothing may be said to be.
+    Sudden,
     /// Sentinels are told to choose another primary while the old one lives, which goes on for a while.
     Handover,
     /// Sentinels die or stand still, and so do primaries.
@@ -111,7 +113,13 @@ impl Family {
         Self::Everything,
     ];
 
-    const WATCHED: [Self; 4] = [Self::Crash, Self::Handover, Self::Sentinels, Self::Turmoil];
+    const WATCHED: [Self; 5] = [
+        Self::Crash,
+        Self::Handover,
+        Self::Sudden,
+        Self::Sentinels,
+        Self::Turmoil,
+    ];
 
     fn of(seed: u64, topology: Topology) -> Self {
         let families = topology.families();
@@ -502,6 +510,15 @@ mod tests {
             }
             assert!(schedule.steps.len() > 8, "{schedule}");
             assert!(schedule.steps.is_sorted_by_key(|step| step.at), "{schedule}");
+        }
+        for seed in 0..100 {
+            let schedule = Schedule::generate(Topology::Sentinel, seed, 8000, Caches::Mixed);
+            assert!(schedule.steps.is_sorted_by_key(|step| step.at), "{schedule}");
+            let kills = schedule
+                .steps
+                .iter()
+                .all(|step| step.fault == Fault::Kill(PRIMARY));
+            assert_eq!(kills, schedule.family == Family::Sudden, "{schedule}");
         }
     }
 

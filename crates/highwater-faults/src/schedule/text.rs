@@ -268,6 +268,7 @@ impl Family {
             Self::Restart => "restart",
             Self::Everything => "everything",
             Self::Crash => "crash",
+            Self::Sudden => "sudden",
             Self::Handover => "handover",
             Self::Sentinels => "sentinels",
             Self::Turmoil => "turmoil",

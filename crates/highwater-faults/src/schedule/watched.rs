@@ -25,6 +25,7 @@ pub(super) fn schedule(seed: u64, family: Family, length: u32) -> Schedule {
     schedule.topology = Topology::Sentinel;
     // Any node may become the primary; in some rounds a replica lags so much that its data are old.
     schedule.delays = match random.u32(..3) {
+        _ if family == Family::Sudden => [(0, 0); 3],
         0 => [(0, 2), (0, 2), (0, 2)],
         1 => [(0, 3), (0, 3), (30, 80)],
         _ => [(0, 3), (20, 50), (150, 300)],
@@ -62,7 +63,7 @@ impl Generator {
             }
         }
         let mut at = 200;
-        while at < self.length {
+        while at < self.length && self.family != Family::Sudden {
             self.noise(at);
             at += self.random.u32(60..500);
         }
@@ -88,6 +89,10 @@ impl Generator {
     fn event(&mut self, at: u32) {
         match self.family {
             Family::Handover => self.hand_over(at),
+            Family::Sudden => {
+                let lasts = self.random.u32(2500..3200);
+                self.one(at, lasts, Fault::Kill(PRIMARY));
+            }
             Family::Sentinels => {
                 // Two that are left agree; one alone has to wait until another is back.
                 let first = self.random.usize(..SENTINELS);
@@ -120,15 +125,17 @@ impl Generator {
 
     /// The primary does not answer: for long enough as a rule, but not always, for sentinels to agree on that.
     fn silence(&mut self, at: u32) {
-        let lasts = if self.random.u32(..6) == 0 {
+        let brief = self.random.u32(..6) == 0;
+        let lasts = if brief {
             self.random.u32(100..500)
         } else {
-            self.random.u32(1600..3200)
+            self.random.u32(2000..3200)
         };
         let wire = |wire| Fault::Front(Front::Node(PRIMARY), wire);
         let fault = match self.random.u32(..8) {
-            0..3 => Fault::Kill(PRIMARY),
-            3..5 => Fault::Freeze(PRIMARY),
+            // Back before sentinels have chosen another one, it has nothing, and nobody has anything any more.
+            0..3 if !brief || self.random.u32(..4) == 0 => Fault::Kill(PRIMARY),
+            ..5 => Fault::Freeze(PRIMARY),
             5 => wire(Wire::BlackHole),
             6 => wire(Wire::Refuse),
             _ => wire(Wire::Pause),

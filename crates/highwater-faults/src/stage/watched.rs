@@ -18,7 +18,7 @@ use crate::{
 /// How long a sentinel may take to say something.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How long the order to fail over is repeated while it is refused.
-const INSISTENCE: Duration = Duration::from_millis(600);
+const INSISTENCE: Duration = Duration::from_secs(2);
 
 /// A primary and its replicas, each behind a relay that everybody reaches it through, and sentinels.
 #[derive(Debug)]
@@ -130,13 +130,9 @@ impl Watched {
     fn agreed(&self) -> Option<usize> {
         let mut agreed = None;
         for sentinel in self.deployment.sentinels() {
-            let primary = self.named_by(sentinel)?;
-            let described = sentinel.command(&["SENTINEL", "MASTER", Sentinels::NAME]).ok()?;
-            let flags = described
-                .array()?
-                .chunks_exact(2)
-                .find(|pair| pair.first().and_then(Reply::text) == Some("flags"))
-                .and_then(|pair| pair.last()?.text())?;
+            let mut control = Control::connect_with(sentinel.port(), PATIENCE).ok()?;
+            let primary = self.named_by(&mut control)?;
+            let flags = field(&mut control, "flags")?;
             if flags != "master" || agreed.is_some_and(|agreed| agreed != primary) {
                 return None;
             }
@@ -161,13 +157,27 @@ impl Watched {
     }
 
     /// The node that a sentinel takes for the primary.
-    fn named_by(&self, sentinel: &Server) -> Option<usize> {
+    fn named_by(&self, control: &mut Control) -> Option<usize> {
         let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Sentinels::NAME];
-        let mut control = Control::connect_with(sentinel.port(), PATIENCE).ok()?;
         let named = control.command(&question).ok()?;
         let port = named.array()?.get(1)?.text()?.parse().ok()?;
         self.deployment.announced_by(port)
     }
+
+    /// The same, with the number of the failover that it knows of.
+    fn last_named_by(&self, sentinel: &Server) -> Option<(u64, usize)> {
+        let mut control = Control::connect_with(sentinel.port(), PATIENCE).ok()?;
+        let epoch = field(&mut control, "config-epoch")?.parse().ok()?;
+        Some((epoch, self.named_by(&mut control)?))
+    }
+}
+
+/// What a sentinel says of the deployment.
+fn field(control: &mut Control, name: &str) -> Option<String> {
+    let described = control.command(&["SENTINEL", "MASTER", Sentinels::NAME]).ok()?;
+    let mut pairs = described.array()?.chunks_exact(2);
+    let pair = pairs.find(|pair| pair.first().and_then(Reply::text) == Some(name))?;
+    pair.last()?.text().map(str::to_owned)
 }
 
 impl Stage for Watched {
@@ -191,9 +201,11 @@ impl Stage for Watched {
     }
 
     fn primary(&self) -> usize {
-        self.sentinels()
-            .find_map(|sentinel| self.named_by(sentinel))
-            .unwrap_or(0)
+        // Only one of them knows of a failover at first.
+        let named = self
+            .sentinels()
+            .filter_map(|sentinel| self.last_named_by(sentinel));
+        named.max_by_key(|(epoch, _)| *epoch).map_or(0, |(_, node)| node)
     }
 
     fn claim(&mut self, fault: Fault) -> Option<Fault> {

@@ -204,7 +204,7 @@ impl Checker<'_> {
             }
             Kind::Write { .. } | Kind::Failed { .. } | Kind::Adopt { .. } => {}
         }
-        if operation.said() == Said::Lost {
+        if operation.said().is_loss() {
             floors.will_report();
         }
     }
@@ -289,7 +289,7 @@ impl Checker<'_> {
         match said {
             Said::Nothing => {}
             Said::Unknown => self.findings.counts.unknown_reported += once,
-            Said::Lost => {
+            Said::Lost | Said::LostInDoubt => {
                 self.findings.counts.losses_reported += once;
                 let floors = self.sessions.entry(operation.session).or_default();
                 // What a session says whose caller has gone may be of an earlier call.
@@ -297,7 +297,7 @@ impl Checker<'_> {
                     self.told.push(Told {
                         session: operation.session,
                         at: operation.end,
-                        worth: floors.worth_of_a_report(),
+                        worth: floors.worth_of_a_report(said == Said::LostInDoubt),
                     });
                 }
                 floors.reported();
@@ -339,7 +339,7 @@ impl Checker<'_> {
         let undisturbed = captured.filter(|captured| floors.still_require(captured));
         let covers = match said {
             Said::Nothing => undisturbed.is_some(),
-            Said::Lost => route == Route::Primary,
+            Said::Lost | Said::LostInDoubt => route == Route::Primary,
             // A reply that says so itself shows what the node has, which need not be what the session depends on.
             Said::Unknown => false,
         };

@@ -70,10 +70,10 @@ impl Floors {
     }
 
     /// What it is worth to be told of a loss now.
-    pub(super) fn worth_of_a_report(&self) -> Worth {
+    pub(super) fn worth_of_a_report(&self, in_doubt: bool) -> Worth {
         if !self.lost.is_empty() {
             Worth::True
-        } else if !self.lost_in_doubt.is_empty() {
+        } else if in_doubt || !self.lost_in_doubt.is_empty() {
             Worth::InDoubt
         } else {
             Worth::False

@@ -25,7 +25,7 @@ pub(crate) struct Truth {
 pub(super) enum Worth {
     /// Everything that the session depended on is there.
     False,
-    /// A write of unknown outcome that the session depended on is not there.
+    /// The session had a write of unknown outcome, or one that it depended on is not there.
     InDoubt,
     /// An acknowledged write that the session depended on is not there.
     True,
@@ -50,7 +50,7 @@ pub(crate) struct Losses {
     pub(crate) sessions: u64,
     /// Of these, those that were told of a loss until the next failover: and an acknowledged write was lost.
     pub(crate) told_true: u64,
-    /// And a write was lost whose outcome was not known.
+    /// And it had a write of unknown outcome, so that nobody could say.
     pub(crate) told_in_doubt: u64,
     /// And nothing was.
     pub(crate) told_false: u64,
