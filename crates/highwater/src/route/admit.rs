@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Session};
 
-use super::Router;
+use super::{LEAST_BOUND, Router};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
@@ -217,6 +217,11 @@ impl Read<'_> {
         } else {
             ProofWanted::Trailing
         }
+    }
+
+    /// Its level has a bound of staleness that replicas can keep to.
+    pub(super) fn may_be_older(&self) -> bool {
+        matches!(self.level, Consistency::BoundedStaleness(bound) if bound >= LEAST_BOUND)
     }
 
     /// What a replica must cover.

@@ -6,6 +6,7 @@ mod barrier;
 mod cached;
 mod choose;
 mod counters;
+mod fallbacks;
 mod own;
 mod pool;
 mod service;
@@ -32,10 +33,10 @@ use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
 pub(crate) use self::{
-    admit::Read, cached::Outlook, counters::Counters, own::Own, pool::BlockingPool, service::RouteService,
-    strays::Strays, unmet::Unmet,
+    admit::Read, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
+    service::RouteService, strays::Strays, unmet::Unmet,
 };
-use self::{barrier::Barrier, choose::Choice};
+use self::{barrier::Barrier, choose::Choice, fallbacks::Place};
 use crate::{
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
@@ -115,6 +116,8 @@ pub(crate) struct Router {
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) unmet: Unmet,
     pub(crate) strays: Strays,
+    /// The bound on reads that the primary answers in place of replicas, if there is one.
+    pub(crate) fallbacks: Option<Fallbacks>,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
     /// False: by explicit choice nothing is proven, and everything goes to the primary.
@@ -359,7 +362,9 @@ impl Router {
             Some(Reason::InDoubt) if self.too_many_in_doubt() => {
                 Box::pin(self.read_by_sample(&read, Reason::InDoubt)).await
             }
-            Some(reason) => self.read_primary(&read, reason).await,
+            // A replica would do, and there is none.
+            Some(reason @ Reason::Level) if read.may_be_older() => self.fall_back(&read, reason).await,
+            Some(reason) => self.read_primary(&read, reason, None).await,
             None => self.read_anywhere(&read).await,
         }?;
         self.count(&read, &mut reply);
@@ -416,11 +421,10 @@ impl Router {
             Ok(reply) => return Ok(reply),
             Err(fallback) => fallback,
         };
-        self.counters.count_fallback(fallback);
         if self.is_one_of_many(read) {
             return Box::pin(self.read_by_sample(read, fallback)).await;
         }
-        self.read_primary(read, fallback).await
+        self.fall_back(read, fallback).await
     }
 
     /// A reply of a replica that proves to have all that is asked for, or why there is none.
@@ -478,7 +482,7 @@ impl Router {
             _ if read.at_replicas().is_empty() => ProofWanted::Nothing,
             _ => ProofWanted::Leading,
         };
-        let answer = match self.ask(connection, read.command, proof).await {
+        let answer = match self.ask(connection, read.command, proof, None).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(node = %node.address, %error, "a read goes elsewhere");
@@ -517,13 +521,20 @@ impl Router {
         Tried::Admitted(answer.value)
     }
 
-    /// A read that goes to the primary, which proves as well (invariant 1).
-    async fn read_primary(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
+    /// A read that goes to the primary, which proves as well (invariant 1). A fallback has its place there.
+    async fn read_primary(
+        &self,
+        read: &Read<'_>,
+        reason: Reason,
+        mut place: Option<&mut Place>,
+    ) -> Result<Reply, Error> {
         let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
         for _ in 0..2 {
             let connection = self.primary_connection().await?;
-            let answer = self.ask(&connection, read.command, proof).await?;
+            let answer = self
+                .ask(&connection, read.command, proof, place.as_deref_mut())
+                .await?;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
                 Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
@@ -543,6 +554,7 @@ impl Router {
         connection: &Connection,
         command: &Command,
         proof: ProofWanted,
+        place: Option<&mut Place>,
     ) -> Result<Answer, Error> {
         let request = Request {
             packed: &command.packed,
@@ -551,7 +563,12 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        match connection.send(&request)?.answer.await.map_err(|_| closed())?? {
+        let answer = connection.send(&request)?.answer;
+        let answered = match place {
+            None => answer.await,
+            Some(place) => place.until_answered(answer).await,
+        };
+        match answered.map_err(|_| closed())?? {
             // One bad command has had all refused: outside of a transaction, it would not have. This answer is let go
             // before the wait for others, or it would make every call's future larger.
             Answer {

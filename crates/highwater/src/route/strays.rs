@@ -117,7 +117,7 @@ impl Router {
             }
             // It may be another primary by now than the one that was sampled: it judges the session's own marks, and
             // what it can't honour is said.
-            Err(_) => self.read_primary(read, reason).await,
+            Err(_) => self.fall_back(read, reason).await,
         }
     }
 }
