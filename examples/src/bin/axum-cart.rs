@@ -46,7 +46,8 @@ struct Args {
     /// What the sentinels call the deployment
     #[arg(long, value_name = "NAME", requires = "sentinel", conflicts_with = "primary")]
     master_name: Option<String>,
-    /// User, password and database of the nodes that sentinels name, as in redis://user:password@any/0
+    /// User, password and database of the nodes that sentinels name, at any host:
+    /// redis://user:password@host:port/database
     #[arg(long, value_name = "URL", requires = "sentinel")]
     nodes_like: Option<String>,
     /// A file with the secret that signs session tokens: the same for all processes, best 32 random bytes
