@@ -356,7 +356,7 @@ impl ClientBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Client, Error> {
         let client = self.connect_lazy()?;
-        client.router().known_primary().await?.first_attempt().await?;
+        client.router().primary_connection().await?;
         client.primary_is_one()?;
         for replica in &client.router().members().replicas {
             match replica.first_attempt().await {

@@ -82,7 +82,7 @@ impl Router {
 
     /// Replaces "it is not known what this session depends on" by where the primary is now.
     async fn settle_doubt(&self, session: &Session, requirement: &Requirement) -> Result<(), Error> {
-        let progress = self.barrier.join(&self.primary()?).await?;
+        let progress = self.sample_primary().await?;
         self.counters.count_barrier();
         session.settle_doubt(requirement, &self.mark(&progress));
         Ok(())
@@ -97,7 +97,7 @@ impl Router {
             return Ok(());
         };
         if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
-            let progress = self.barrier.join(&self.primary()?).await?;
+            let progress = self.sample_primary().await?;
             session.settle_overdue(&read.requirement, &self.mark(&progress));
             read.requirement = session.requirement(&self.scope, read.level);
         }

@@ -9,6 +9,7 @@ mod counters;
 mod fallbacks;
 mod own;
 mod pool;
+mod primary;
 mod service;
 mod strays;
 mod unmet;
@@ -25,10 +26,7 @@ use highwater_core::{
     Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
 };
 use redis::Value;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
@@ -145,63 +143,6 @@ impl Router {
         members.nodes().next().map_or(0, |node| node.address.database)
     }
 
-    /// # Errors
-    ///
-    /// When it is not known which node is the primary.
-    pub(crate) fn primary(&self) -> Result<Arc<Node>, Error> {
-        self.members.borrow().primary().map(Arc::clone)
-    }
-
-    /// The primary; waits for a discovery's first word.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not known which node is the primary.
-    ///
-    /// # Cancel safety
-    ///
-    /// It only looks.
-    pub(crate) async fn known_primary(&self) -> Result<Arc<Node>, Error> {
-        let mut members = self.members.subscribe();
-        let known = members.wait_for(|members| members.primary.is_some());
-        // The sender lives in this router, so only the time can run out.
-        let _ = timeout(self.connect_timeout, known).await;
-        self.primary()
-    }
-
-    /// The primary's connection; waits for the first attempt to make one. The primary has changed, or the client
-    /// is new.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none.
-    ///
-    /// # Cancel safety
-    ///
-    /// It only looks.
-    async fn primary_connection(&self) -> Result<Arc<Connection>, Error> {
-        let now = || self.members.borrow().primary()?.connection();
-        match now() {
-            Ok(connection) => Ok(connection),
-            // Rare, so it does not make every call's future larger.
-            Err(_) => Box::pin(async { self.known_primary().await?.first_attempt().await }).await,
-        }
-    }
-
-    /// # Errors
-    ///
-    /// While it is not known which of two primaries is the one: what the other gets would be lost.
-    pub(crate) fn check_uncontested(&self) -> Result<(), Error> {
-        if self.steward.is_contested() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "two nodes say that they are the primary, and the discovery has not said yet which one is: nothing \
-                 is written until then",
-            ));
-        }
-        Ok(())
-    }
-
     pub(crate) fn edges(&self) -> RwLockReadGuard<'_, Edges> {
         self.knowledge
             .edges
@@ -282,7 +223,6 @@ impl Router {
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
-        let connection = self.primary_connection().await?;
         let read = self.snapshot(command);
         let (proof, writer) = self.marking(command.session.as_ref());
         let request = Request {
@@ -292,7 +232,7 @@ impl Router {
             may_write: true,
             writer,
         };
-        let sent = connection.send(&request)?;
+        let sent = self.send_to_primary(&request).await?;
         let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         // The connection has settled what became of it, whatever the outcome.
@@ -400,7 +340,7 @@ impl Router {
         }
         self.counters.count_staleness_sample();
         // Asked for from now on, so within every bound.
-        let progress = self.barrier.join(&self.primary()?).await?;
+        let progress = self.sample_primary().await?;
         Ok(Some(Point {
             history: progress.history,
             offset: Offset::at(progress.applied),
@@ -530,11 +470,15 @@ impl Router {
     ) -> Result<Reply, Error> {
         let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
-        for _ in 0..2 {
+        let mut attempts = 0;
+        while attempts < 2 {
             let connection = self.primary_connection().await?;
-            let answer = self
-                .ask(&connection, read.command, proof, place.as_deref_mut())
-                .await?;
+            let asked = self.ask(&connection, read.command, proof, place.as_deref_mut());
+            let answer = match asked.await {
+                Err(error) if self.has_moved(&error) => continue,
+                answer => answer?,
+            };
+            attempts += 1;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
                 Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
