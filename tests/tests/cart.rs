@@ -23,7 +23,7 @@ use std::{
 };
 
 use common::SOON;
-use highwater_testkit::{Topology, wait_until};
+use highwater_testkit::{Sentinels, Topology, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The service's binary, built beside this test's.
@@ -73,25 +73,22 @@ struct Service {
 
 impl Service {
     fn start(topology: &Topology, arguments: &[&str]) -> Self {
+        let mut all = vec!["--primary".to_owned(), topology.primary().url()];
+        all.extend(
+            topology
+                .replicas()
+                .flat_map(|replica| ["--replica".to_owned(), replica.url()]),
+        );
+        all.extend(arguments.iter().map(ToString::to_string));
+        Self::start_with(topology.primary().data_dir(), &all)
+    }
+
+    fn start_with(directory: &Path, arguments: &[String]) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let log = topology
-            .primary()
-            .data_dir()
-            .join(format!("axum-cart-{number}.log"));
+        let log = directory.join(format!("axum-cart-{number}.log"));
         let mut process = Command::new(binary())
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--exit-with-stdin",
-                "--primary",
-                &topology.primary().url(),
-            ])
-            .args(
-                topology
-                    .replicas()
-                    .flat_map(|replica| ["--replica".to_owned(), replica.url()]),
-            )
+            .args(["--listen", "127.0.0.1:0", "--exit-with-stdin"])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -372,6 +369,110 @@ fn losing_redis_is_an_answer_and_not_an_end() {
     .unwrap();
     let seen = service.cart("ann", Some(back.unwrap().token()));
     assert_eq!(seen.quantity("apples"), Some(5), "{seen:?}");
+}
+
+/// As a user runs it: the URLs of sentinels that have a user of their own, and of the nodes nothing but their password.
+#[test]
+fn sentinels_lead_it_through_a_failover() {
+    let sentinels = Sentinels::builder()
+        .replicas(2)
+        .sentinels(1)
+        .sentinel_lines([format!("sentinel auth-pass {} of-the-nodes", Sentinels::NAME)])
+        .start()
+        .unwrap();
+    let sentinel = &sentinels.sentinels()[0];
+    // The test's own connections are older than the passwords.
+    for node in sentinels.nodes() {
+        for option in ["masterauth", "requirepass"] {
+            node.command(&["CONFIG", "SET", option, "of-the-nodes"]).unwrap();
+        }
+    }
+    for rights in [
+        &[
+            "ACL",
+            "SETUSER",
+            "watcher",
+            "on",
+            ">of-the-sentinel",
+            "+@all",
+            "allchannels",
+        ][..],
+        &["ACL", "SETUSER", "default", "off"],
+    ] {
+        sentinel.command(rights).unwrap();
+    }
+    let arguments = |password: &str| {
+        let url = format!("redis://watcher:{password}@127.0.0.1:{}", sentinel.port());
+        [
+            "--sentinel",
+            &url,
+            "--master-name",
+            Sentinels::NAME,
+            "--nodes-like",
+            "redis://:of-the-nodes@any/0",
+            "--unsigned-tokens",
+        ]
+        .map(str::to_owned)
+    };
+    let refused = Command::new(binary())
+        .args(["--listen", "127.0.0.1:0"])
+        .args(arguments("wrong"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("refuses AUTH") && !said.contains("wrong"), "{said}");
+
+    let service = Service::start_with(sentinel.data_dir(), &arguments("of-the-sentinel"));
+    let written = service.put("ann", "apples", 3, None);
+    assert_eq!(written.status, 200, "{written:?}");
+    for node in sentinels.nodes().skip(1) {
+        // So that the failover loses nothing.
+        let mark = sentinels.node(0).mark().unwrap();
+        node.wait_for(SOON, "the change has arrived", |info| info.covers(mark))
+            .unwrap();
+    }
+    sentinels.node(0).kill();
+    let mut after = None;
+    wait_until(4 * SOON, "changes are taken again", || {
+        // What a replica has is served all the while.
+        let seen = service.cart("ann", Some(written.token()));
+        assert!(matches!(seen.status, 200 | 503), "{seen:?}");
+        after = Some(service.put("ann", "pears", 5, Some(written.token())));
+        after.as_ref().is_some_and(|after| after.status == 200)
+    })
+    .unwrap();
+    let seen = service.cart("ann", Some(after.unwrap().token()));
+    assert_eq!(
+        (seen.quantity("apples"), seen.quantity("pears")),
+        (Some(3), Some(5)),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn what_names_the_nodes_twice_or_by_half_is_refused() {
+    for arguments in [
+        &["--sentinel", "redis://127.0.0.1:1"][..],
+        &["--master-name", "m", "--primary", "redis://127.0.0.1:1"],
+        &[
+            "--sentinel",
+            "redis://127.0.0.1:1",
+            "--master-name",
+            "m",
+            "--primary",
+            "redis://127.0.0.1:1",
+        ],
+        &["--unsigned-tokens"],
+    ] {
+        let output = Command::new(binary())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {output:?}");
+    }
 }
 
 #[test]

@@ -9,11 +9,17 @@
 
 mod common;
 
-use std::{error::Error as StdError, time::Duration};
+use std::{
+    error::Error as StdError,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use common::{NO_PINGS, builder, bulk, from_a_replica, get, set, until};
 use highwater::{
-    Client, ClientBuilder, Continuity, Discovery, ErrorKind, Publisher, Sentinel, Session, Topology,
+    Client, ClientBuilder, Continuity, Discovery, ErrorKind, Marks, Publisher, Sentinel, Session, Topology,
 };
 use highwater_testkit::{Relay, Sentinels, Server};
 use tokio::sync::watch;
@@ -421,4 +427,44 @@ async fn a_discovery_that_is_late_does_not_bring_the_old_primary_back() {
     say.send_replace(Topology::new(topology.replica(0).url()).replica(topology.replica(1).url()));
     until("the new list is in use", || client.status().replicas.len() == 1).await;
     client.call(set("k", "last", &session)).await.unwrap();
+}
+
+/// Whether it can't go on yet.
+async fn waits<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_primary_that_is_replaced_gets_the_next_one() {
+    let server = Server::start().unwrap();
+    let silent = Relay::start(server.addr()).unwrap();
+    silent.black_hole(true);
+    let (say, told) = watch::channel(Topology::new(server.url()));
+    let (doubts, _doubted) = watch::channel(0);
+    let client = Client::builder()
+        .discovery(Told(told, doubts))
+        .connect_timeout(SOON)
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "v", &session)).await.unwrap();
+    say.send_replace(Topology::new(silent.url()));
+    until("the client turns to the silent one", || {
+        port_of_primary(&client) == Some(silent.port())
+    })
+    .await;
+    let doubtful = Session::resume(Marks::in_doubt());
+    let mut read = pin!(client.call(get("k", &session)));
+    let mut settled = pin!(client.call(get("k", &doubtful)));
+    let mut write = pin!(client.call(set("k", "w", &session)));
+    let mut ready = pin!(client.ready(SOON));
+    assert!(waits(read.as_mut()).await && waits(settled.as_mut()).await);
+    assert!(waits(write.as_mut()).await && waits(ready.as_mut()).await);
+    say.send_replace(Topology::new(server.url()));
+    // Nothing had been sent for them, and the client goes on.
+    assert_eq!(read.await.unwrap().value, bulk("v"));
+    assert!(settled.await.is_ok());
+    write.await.unwrap();
+    ready.await.unwrap();
 }

@@ -251,6 +251,7 @@ async fn every_documented_metric_is_recorded_and_no_other() {
     assert_eq!(reply.reason, highwater::Reason::PossiblyLost);
 
     use_a_cache(&mut seen).await;
+    use_a_bound(&mut seen).await;
 
     seen.look();
     for metric in METRICS {
@@ -349,5 +350,29 @@ async fn use_a_cache(seen: &mut Seen) {
     seen.until_counted("highwater_cache_invalidations_total").await;
     topology.primary().command(&["FLUSHALL"]).unwrap();
     seen.until_counted("highwater_cache_flushes_total").await;
+    client.shutdown().await.unwrap();
+}
+
+/// Reads in the place of replicas wait for each other, and one waits in vain.
+async fn use_a_bound(seen: &mut Seen) {
+    let topology = Topology::builder().start().unwrap();
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let client = common::builder_through(&front, &topology)
+        .max_fallbacks(1)
+        .fallback_wait(Duration::from_millis(10))
+        .connect()
+        .await
+        .unwrap();
+    let read = get("k", &Session::new());
+    front.pause();
+    let (one, other) = tokio::join!(client.call(read.clone()), async {
+        let refused = client.call(read.clone()).await;
+        front.resume();
+        refused
+    });
+    one.unwrap();
+    other.unwrap_err();
+    seen.until_counted("highwater_fallback_waits_total").await;
+    seen.until_counted("highwater_fallbacks_refused_total").await;
     client.shutdown().await.unwrap();
 }

@@ -8,6 +8,8 @@ Build the demo in release mode and run it against real servers
 Usage: cargo xtask demo [OPTIONS] [-- OPTIONS OF THE DEMO]
 
 Options:
+  --failover                Show a failover instead: the primary is killed under load, and sentinels
+                            name another one
   --seconds N               How long to run each part of the demo, 1 to 3600
   --replication-delay-ms N  How far the replicas are held back, in milliseconds,
                             0 to 10000 [default: 50]
@@ -41,6 +43,10 @@ fn parse(mut args: Args) -> Result<Option<Given>, Error> {
     let mut given = Given::default();
     while let Some(argument) = args.next() {
         match argument.as_str() {
+            "--failover" => {
+                args.flag()?;
+                given.passed.push(argument);
+            }
             "--seconds" => given.number(&mut args, argument, 1..=3600)?,
             "--reads-per-write" => given.number(&mut args, argument, 1..=1000)?,
             "--replication-delay-ms" => given.number(&mut args, argument, 0..=10_000)?,
@@ -86,6 +92,14 @@ mod tests {
     }
 
     #[test]
+    fn a_failover_goes_with_the_other_options() {
+        assert_eq!(
+            passed(&["--failover", "--seconds=2"]),
+            ["--failover", "--seconds", "2"]
+        );
+    }
+
+    #[test]
     fn the_server_is_set_up_and_passed_on() {
         let options = parse(Args::of(&["--server", "valkey"])).unwrap().unwrap();
         assert_eq!(options.server, Server::Valkey);
@@ -102,6 +116,7 @@ mod tests {
             &["--reads-per-write", "0"],
             &["--server", "all"],
             &["--json=1"],
+            &["--failover=1"],
             &["--fast"],
             &["5"],
         ] {

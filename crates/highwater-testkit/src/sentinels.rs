@@ -3,11 +3,16 @@
 //! Nodes announce their relays' ports, so whatever Sentinel makes of them, it and their clients reach each other through
 //! the relays only.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::{Error, ErrorKind, Relay, Reply, Result, Server, ServerKind, wait_until};
+use crate::{Control, Error, ErrorKind, Relay, Reply, Result, Server, ServerKind, wait_until};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+const EVENT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What such a deployment is to be started with.
 #[derive(Debug, Clone)]
@@ -322,6 +327,28 @@ impl Sentinels {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Listens to all sentinels from now on. Of each, the moment at which it first says that something has happened:
+    /// `+switch-master`, say.
+    ///
+    /// # Errors
+    ///
+    /// If a sentinel can't be listened to.
+    pub fn hear(&self, event: &str) -> Result<Receiver<Instant>> {
+        let (heard, hearing) = sync_channel(self.sentinels.len());
+        for sentinel in &self.sentinels {
+            let mut control = Control::connect_with(sentinel.port(), EVENT_DEADLINE)?;
+            control.command(&["SUBSCRIBE", event])?;
+            let heard = heard.clone();
+            // It ends with its first message, or with its sentinel.
+            thread::spawn(move || {
+                if control.receive().is_ok() {
+                    let _ = heard.send(Instant::now());
+                }
+            });
+        }
+        Ok(hearing)
     }
 
     /// Waits until the sentinels name another primary than `before`, and it says that it is one. Returns its number.

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
     node::{Bounds, Knowledge, NodeAddress, Settings},
-    route::{BlockingPool, Counters, Policy, Reply, Router, Strays, Unmet},
+    route::{BlockingPool, Counters, Fallbacks, Policy, Reply, Router, Strays, Unmet},
     topology::{Change, Discovery, Members, Registry, Steward, Topology, steward},
 };
 #[cfg(feature = "tls")]
@@ -45,6 +45,8 @@ pub struct ClientBuilder {
     max_in_flight: usize,
     max_dedicated: usize,
     max_blocking: usize,
+    max_fallbacks: Option<usize>,
+    fallback_wait: Duration,
     connections_per_node: usize,
     client_name: Option<String>,
     on_possibly_lost: Policy,
@@ -75,6 +77,8 @@ impl Default for ClientBuilder {
             max_in_flight: defaults::MAX_IN_FLIGHT,
             max_dedicated: defaults::MAX_DEDICATED,
             max_blocking: defaults::MAX_BLOCKING,
+            max_fallbacks: None,
+            fallback_wait: defaults::FALLBACK_WAIT,
             connections_per_node: defaults::CONNECTIONS_PER_NODE,
             client_name: Some("highwater".to_owned()),
             on_possibly_lost: Policy::default(),
@@ -233,6 +237,28 @@ impl ClientBuilder {
         self
     }
 
+    /// How many reads at once the primary may be asked in place of replicas, because none is proven to be good
+    /// enough: what it can take besides its writes. At least 1; default: no bound, so that losing all replicas
+    /// costs no error while the primary can take the load.
+    ///
+    /// More reads wait for a place, or for a replica, whichever comes first, for at most the
+    /// [`fallback_wait`](Self::fallback_wait). Writes, reads at the level
+    /// [`Primary`](Consistency::Primary), commands that only a primary takes and connections of callers' own are
+    /// not counted. What the near cache asks a primary that has no replicas is not, either.
+    pub fn max_fallbacks(mut self, reads: usize) -> Self {
+        self.max_fallbacks = Some(reads);
+        self
+    }
+
+    /// With [`max_fallbacks`](Self::max_fallbacks), how long a read waits before it fails with
+    /// [`ErrorKind::Overloaded`]. Zero: it fails at once. So do more than half of
+    /// [`max_in_flight`](Self::max_in_flight) that wait at a time, since the rest is for others. Default:
+    /// [`defaults::FALLBACK_WAIT`].
+    pub fn fallback_wait(mut self, wait: Duration) -> Self {
+        self.fallback_wait = wait;
+        self
+    }
+
     /// The name that connections give themselves (`CLIENT LIST` shows it); none when empty.
     /// Default: `highwater`.
     pub fn client_name(mut self, name: &str) -> Self {
@@ -330,7 +356,7 @@ impl ClientBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Client, Error> {
         let client = self.connect_lazy()?;
-        client.router().known_primary().await?.first_attempt().await?;
+        client.router().primary_connection().await?;
         client.primary_is_one()?;
         for replica in &client.router().members().replicas {
             match replica.first_attempt().await {
@@ -453,6 +479,9 @@ impl ClientBuilder {
             barrier: Router::barrier(),
             unmet: Unmet::default(),
             strays: Strays::default(),
+            fallbacks: self
+                .max_fallbacks
+                .map(|bound| Fallbacks::new(bound, self.fallback_wait, permits)),
             check_proofs: self.check_proofs,
             proofs: self.proofs,
             closing: AtomicBool::new(false),

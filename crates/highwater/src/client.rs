@@ -253,6 +253,7 @@ impl Client {
                     Err(_) => drop(members.changed().await),
                     // Another one may take its place meanwhile.
                     Ok(primary) => match select(pin!(primary.connected()), pin!(members.changed())).await {
+                        Either::Left((Err(error), _)) if router.has_moved(&error) => {}
                         Either::Left((outcome, _)) => return outcome,
                         Either::Right(_) => {}
                     },

@@ -34,6 +34,10 @@ pub const MAX_BLOCKING: usize = 16;
 /// How many connections a client has to each node:
 /// [`connections_per_node`](crate::ClientBuilder::connections_per_node).
 pub const CONNECTIONS_PER_NODE: usize = 1;
+/// How long a read that no replica can answer waits for its turn at the primary, where there is a bound
+/// ([`max_fallbacks`](crate::ClientBuilder::max_fallbacks)):
+/// [`fallback_wait`](crate::ClientBuilder::fallback_wait).
+pub const FALLBACK_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes the replies of one key may take in the near cache; larger ones are not kept:
 /// [`CacheOptions::max_entry`](crate::CacheOptions::max_entry).
 pub const MAX_CACHE_ENTRY: usize = 1 << 20;

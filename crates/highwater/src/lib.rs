@@ -74,7 +74,7 @@ pub use self::{
     node_connection::NodeConnection,
     route::{Anomalies, Policy, ReadCount, Reply},
     session_connection::SessionConnection,
-    status::{NodeStatus, Status},
+    status::{FallbackStatus, NodeStatus, Status},
     topology::{Discovery, Publisher, Sentinel, Topology},
 };
 /// The redis-rs whose commands, values and errors this crate speaks.

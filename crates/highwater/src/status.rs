@@ -8,7 +8,7 @@ use crate::{
     cache::CacheStatus,
     error::Error,
     node::{Links, Node},
-    route::{Anomalies, ReadCount, Router},
+    route::{Anomalies, Fallbacks, ReadCount, Router},
 };
 
 /// How it stands with a client's nodes, and where its replies came from.
@@ -36,10 +36,30 @@ pub struct Status {
     pub writes: u64,
     /// Reads of bounded staleness that had to wait for a new sample of the primary.
     pub staleness_samples: u64,
+    /// How it stands with the bound on reads that the primary answers in place of replicas, if there is one:
+    /// [`max_fallbacks`](crate::ClientBuilder::max_fallbacks).
+    pub fallbacks: Option<FallbackStatus>,
     /// Marks that could not be honoured.
     pub anomalies: Anomalies,
     /// How it stands with the near cache, if there is one.
     pub cache: Option<CacheStatus>,
+}
+
+/// Reads that the primary answers in place of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FallbackStatus {
+    /// How many it may be asked at once.
+    pub max: usize,
+    /// How many it has not answered yet, also those whose callers have gone.
+    pub at_primary: usize,
+    /// How many wait for a place at the primary, or for a replica.
+    pub waiting: usize,
+    /// How many have waited so far.
+    pub waited: u64,
+    /// How many have failed because neither came in time.
+    pub refused: u64,
 }
 
 /// How it stands with one node.
@@ -102,6 +122,7 @@ impl Status {
             reads: router.counters.reads(),
             writes: router.counters.writes(),
             staleness_samples: router.counters.staleness_samples(),
+            fallbacks: router.fallbacks.as_ref().map(Fallbacks::status),
             anomalies: router.counters.anomalies(),
             cache,
         }

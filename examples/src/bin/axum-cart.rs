@@ -13,7 +13,7 @@ use axum::{
     routing::{get, put},
 };
 use clap::Parser;
-use highwater::{CacheOptions, Client, ClientBuilder, Consistency, SigningKey, Status, TokenCodec};
+use highwater::{CacheOptions, Client, ClientBuilder, Consistency, Sentinel, SigningKey, Status, TokenCodec};
 use highwater_examples::{
     api::{self, ApiError, Cart, Item, Line, Quantity, User},
     exit_code, log_to_stderr, serve,
@@ -29,11 +29,27 @@ struct Args {
     #[command(flatten)]
     serve: serve::Options,
     /// The primary: redis://user:password@host:port/database
-    #[arg(long, value_name = "URL")]
-    primary: String,
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "sentinel",
+        conflicts_with = "sentinel"
+    )]
+    primary: Option<String>,
     /// Its replicas
-    #[arg(long, value_name = "URL", num_args = 1..)]
+    #[arg(long, value_name = "URL", num_args = 1.., conflicts_with = "sentinel")]
     replica: Vec<String>,
+    /// The sentinels that know which nodes these are, each with its own user and password if it has some:
+    /// redis://user:password@host:port
+    #[arg(long, value_name = "URL", num_args = 1.., requires = "master_name")]
+    sentinel: Vec<String>,
+    /// What the sentinels call the deployment
+    #[arg(long, value_name = "NAME", requires = "sentinel", conflicts_with = "primary")]
+    master_name: Option<String>,
+    /// User, password and database of the nodes that sentinels name, at any host:
+    /// redis://user:password@host:port/database
+    #[arg(long, value_name = "URL", requires = "sentinel")]
+    nodes_like: Option<String>,
     /// A file with the secret that signs session tokens: the same for all processes, best 32 random bytes
     #[arg(long, value_name = "FILE", conflicts_with = "unsigned_tokens")]
     token_key_file: Option<PathBuf>,
@@ -63,20 +79,14 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Error> {
     let codec = token_codec(&args)?;
-    let builder = Client::builder()
-        .primary(args.primary)
+    let builder = nodes(Client::builder(), &args)
         .level(args.level)
         .max_wait(Duration::from_millis(args.max_wait_ms));
     let builder = match args.cache_mib {
         0 => builder,
         mib => builder.cache(CacheOptions::new(mib << 20)),
     };
-    let client = args
-        .replica
-        .into_iter()
-        .fold(builder, ClientBuilder::replica)
-        .connect()
-        .await?;
+    let client = builder.connect().await?;
     let layer = SessionLayer::new(codec).expose_route(true);
     let routes = Router::new()
         .route("/carts/{user}", get(show))
@@ -93,6 +103,22 @@ async fn run(args: Args) -> Result<(), Error> {
     };
     let routes = routes.route("/status", get(status)).with_state(client);
     Ok(serve::serve(&args.serve, api::complete(routes)).await?)
+}
+
+/// Which nodes there are, or who says so.
+fn nodes(builder: ClientBuilder, args: &Args) -> ClientBuilder {
+    if let Some(name) = &args.master_name {
+        let sentinel = Sentinel::new(name, args.sentinel.iter().map(String::as_str));
+        return builder.discovery(match &args.nodes_like {
+            Some(url) => sentinel.nodes_like(url.as_str()),
+            None => sentinel,
+        });
+    }
+    let builder = match &args.primary {
+        Some(primary) => builder.primary(primary.as_str()),
+        None => builder,
+    };
+    builder.replicas(args.replica.iter().map(String::as_str))
 }
 
 fn token_codec(args: &Args) -> Result<TokenCodec, Error> {

@@ -35,7 +35,7 @@ use tokio::{
 pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 pub(crate) use self::{
     address::{Address, Tls},
-    connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request},
+    connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request, Sent},
     driver::{in_doubt, unsent},
     enclosed::each_alone,
     handshake::{Manners, accepted, bytes, can_not_connect},

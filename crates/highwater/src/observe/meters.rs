@@ -16,6 +16,8 @@ pub(crate) struct Meters {
     /// By route and reason, made when they first occur.
     reads: [[OnceLock<Counter>; Reason::ALL.len()]; Route::ALL.len()],
     fallbacks: [OnceLock<Counter>; Reason::ALL.len()],
+    fallback_waits: Counter,
+    fallbacks_refused: Counter,
     writes: Counter,
     read_wait: Histogram,
     in_flight: Gauge,
@@ -37,6 +39,8 @@ impl Meters {
             scope: scope.to_string(),
             reads: Default::default(),
             fallbacks: Default::default(),
+            fallback_waits: of(names::FALLBACK_WAITS),
+            fallbacks_refused: of(names::FALLBACKS_REFUSED),
             writes: of(names::WRITES),
             read_wait: histogram!(names::READ_WAIT, names::SCOPE => scope.to_string()),
             in_flight: gauge!(names::IN_FLIGHT, names::SCOPE => scope.to_string()),
@@ -70,6 +74,14 @@ impl Meters {
             let new = || counter!(names::FALLBACKS, names::SCOPE => self.scope.clone(), names::REASON => reason.as_str());
             count.get_or_init(new).increment(1);
         }
+    }
+
+    pub(crate) fn fallback_waits(&self) {
+        self.fallback_waits.increment(1);
+    }
+
+    pub(crate) fn fallback_refused(&self) {
+        self.fallbacks_refused.increment(1);
     }
 
     pub(crate) fn write(&self) {

@@ -73,6 +73,10 @@ metrics! {
         "How long reads waited for a replica to catch up, those that did.";
     FALLBACKS = "highwater_fallbacks_total", Counter, "reads", [SCOPE, REASON],
         "Reads that went to the primary because no replica could answer them.";
+    FALLBACK_WAITS = "highwater_fallback_waits_total", Counter, "reads", [SCOPE],
+        "Reads that found no replica and no place at the primary, and waited for either (`max_fallbacks`).";
+    FALLBACKS_REFUSED = "highwater_fallbacks_refused_total", Counter, "reads", [SCOPE],
+        "Reads that failed because neither came in time.";
     IN_FLIGHT = "highwater_in_flight", Gauge, "requests", [SCOPE],
         "Requests that have been begun and not ended, also those that wait in line.";
     IN_DOUBT = "highwater_writes_in_doubt_total", Counter, "writes", [SCOPE, CAUSE],

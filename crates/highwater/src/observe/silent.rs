@@ -19,6 +19,8 @@ impl Meters {
     }
     pub(crate) fn read(&self, _: usize, _: usize) {}
     pub(crate) fn fallback(&self, _: usize) {}
+    pub(crate) fn fallback_waits(&self) {}
+    pub(crate) fn fallback_refused(&self) {}
     pub(crate) fn write(&self) {}
     pub(crate) fn waited(&self, _: Duration) {}
     pub(crate) fn begun(&self) {}

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Session};
 
-use super::Router;
+use super::{LEAST_BOUND, Router};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
@@ -82,7 +82,7 @@ impl Router {
 
     /// Replaces "it is not known what this session depends on" by where the primary is now.
     async fn settle_doubt(&self, session: &Session, requirement: &Requirement) -> Result<(), Error> {
-        let progress = self.barrier.join(&self.primary()?).await?;
+        let progress = self.sample_primary().await?;
         self.counters.count_barrier();
         session.settle_doubt(requirement, &self.mark(&progress));
         Ok(())
@@ -97,7 +97,7 @@ impl Router {
             return Ok(());
         };
         if now.saturating_sub(Duration::from_secs(since)) >= self.doubt_grace * 2 {
-            let progress = self.barrier.join(&self.primary()?).await?;
+            let progress = self.sample_primary().await?;
             session.settle_overdue(&read.requirement, &self.mark(&progress));
             read.requirement = session.requirement(&self.scope, read.level);
         }
@@ -217,6 +217,11 @@ impl Read<'_> {
         } else {
             ProofWanted::Trailing
         }
+    }
+
+    /// Its level has a bound of staleness that replicas can keep to.
+    pub(super) fn may_be_older(&self) -> bool {
+        matches!(self.level, Consistency::BoundedStaleness(bound) if bound >= LEAST_BOUND)
     }
 
     /// What a replica must cover.

@@ -121,7 +121,8 @@ async fn sample(primary: &Node) -> Result<Progress, Error> {
         writer: None,
     };
     let answer = primary
-        .connection()?
+        .first_attempt()
+        .await?
         .send(&request)?
         .answer
         .await

@@ -120,6 +120,14 @@ impl Counters {
         self.meters.fallback(place_of(reason));
     }
 
+    pub(super) fn count_fallback_wait(&self) {
+        self.meters.fallback_waits();
+    }
+
+    pub(super) fn count_refused_fallback(&self) {
+        self.meters.fallback_refused();
+    }
+
     pub(super) fn count_staleness_sample(&self) {
         self.staleness_samples.fetch_add(1, Ordering::Relaxed);
         self.meters.staleness_sample();

@@ -6,8 +6,10 @@ mod barrier;
 mod cached;
 mod choose;
 mod counters;
+mod fallbacks;
 mod own;
 mod pool;
+mod primary;
 mod service;
 mod strays;
 mod unmet;
@@ -24,18 +26,15 @@ use highwater_core::{
     Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
 };
 use redis::Value;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
 pub(crate) use self::{
-    admit::Read, cached::Outlook, counters::Counters, own::Own, pool::BlockingPool, service::RouteService,
-    strays::Strays, unmet::Unmet,
+    admit::Read, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
+    service::RouteService, strays::Strays, unmet::Unmet,
 };
-use self::{barrier::Barrier, choose::Choice};
+use self::{barrier::Barrier, choose::Choice, fallbacks::Place};
 use crate::{
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
@@ -115,6 +114,8 @@ pub(crate) struct Router {
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) unmet: Unmet,
     pub(crate) strays: Strays,
+    /// The bound on reads that the primary answers in place of replicas, if there is one.
+    pub(crate) fallbacks: Option<Fallbacks>,
     /// Tests switch this off to show that the history checker then finds violations.
     pub(crate) check_proofs: bool,
     /// False: by explicit choice nothing is proven, and everything goes to the primary.
@@ -140,63 +141,6 @@ impl Router {
     pub(crate) fn database(&self) -> i64 {
         let members = self.members.borrow();
         members.nodes().next().map_or(0, |node| node.address.database)
-    }
-
-    /// # Errors
-    ///
-    /// When it is not known which node is the primary.
-    pub(crate) fn primary(&self) -> Result<Arc<Node>, Error> {
-        self.members.borrow().primary().map(Arc::clone)
-    }
-
-    /// The primary; waits for a discovery's first word.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not known which node is the primary.
-    ///
-    /// # Cancel safety
-    ///
-    /// It only looks.
-    pub(crate) async fn known_primary(&self) -> Result<Arc<Node>, Error> {
-        let mut members = self.members.subscribe();
-        let known = members.wait_for(|members| members.primary.is_some());
-        // The sender lives in this router, so only the time can run out.
-        let _ = timeout(self.connect_timeout, known).await;
-        self.primary()
-    }
-
-    /// The primary's connection; waits for the first attempt to make one. The primary has changed, or the client
-    /// is new.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none.
-    ///
-    /// # Cancel safety
-    ///
-    /// It only looks.
-    async fn primary_connection(&self) -> Result<Arc<Connection>, Error> {
-        let now = || self.members.borrow().primary()?.connection();
-        match now() {
-            Ok(connection) => Ok(connection),
-            // Rare, so it does not make every call's future larger.
-            Err(_) => Box::pin(async { self.known_primary().await?.first_attempt().await }).await,
-        }
-    }
-
-    /// # Errors
-    ///
-    /// While it is not known which of two primaries is the one: what the other gets would be lost.
-    pub(crate) fn check_uncontested(&self) -> Result<(), Error> {
-        if self.steward.is_contested() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "two nodes say that they are the primary, and the discovery has not said yet which one is: nothing \
-                 is written until then",
-            ));
-        }
-        Ok(())
     }
 
     pub(crate) fn edges(&self) -> RwLockReadGuard<'_, Edges> {
@@ -279,7 +223,6 @@ impl Router {
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
-        let connection = self.primary_connection().await?;
         let read = self.snapshot(command);
         let (proof, writer) = self.marking(command.session.as_ref());
         let request = Request {
@@ -289,7 +232,7 @@ impl Router {
             may_write: true,
             writer,
         };
-        let sent = connection.send(&request)?;
+        let sent = self.send_to_primary(&request).await?;
         let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         // The connection has settled what became of it, whatever the outcome.
@@ -359,7 +302,9 @@ impl Router {
             Some(Reason::InDoubt) if self.too_many_in_doubt() => {
                 Box::pin(self.read_by_sample(&read, Reason::InDoubt)).await
             }
-            Some(reason) => self.read_primary(&read, reason).await,
+            // A replica would do, and there is none.
+            Some(reason @ Reason::Level) if read.may_be_older() => self.fall_back(&read, reason).await,
+            Some(reason) => self.read_primary(&read, reason, None).await,
             None => self.read_anywhere(&read).await,
         }?;
         self.count(&read, &mut reply);
@@ -395,7 +340,7 @@ impl Router {
         }
         self.counters.count_staleness_sample();
         // Asked for from now on, so within every bound.
-        let progress = self.barrier.join(&self.primary()?).await?;
+        let progress = self.sample_primary().await?;
         Ok(Some(Point {
             history: progress.history,
             offset: Offset::at(progress.applied),
@@ -416,11 +361,10 @@ impl Router {
             Ok(reply) => return Ok(reply),
             Err(fallback) => fallback,
         };
-        self.counters.count_fallback(fallback);
         if self.is_one_of_many(read) {
             return Box::pin(self.read_by_sample(read, fallback)).await;
         }
-        self.read_primary(read, fallback).await
+        self.fall_back(read, fallback).await
     }
 
     /// A reply of a replica that proves to have all that is asked for, or why there is none.
@@ -478,7 +422,7 @@ impl Router {
             _ if read.at_replicas().is_empty() => ProofWanted::Nothing,
             _ => ProofWanted::Leading,
         };
-        let answer = match self.ask(connection, read.command, proof).await {
+        let answer = match self.ask(connection, read.command, proof, None).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(node = %node.address, %error, "a read goes elsewhere");
@@ -517,13 +461,24 @@ impl Router {
         Tried::Admitted(answer.value)
     }
 
-    /// A read that goes to the primary, which proves as well (invariant 1).
-    async fn read_primary(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
+    /// A read that goes to the primary, which proves as well (invariant 1). A fallback has its place there.
+    async fn read_primary(
+        &self,
+        read: &Read<'_>,
+        reason: Reason,
+        mut place: Option<&mut Place>,
+    ) -> Result<Reply, Error> {
         let proof = read.primarys_proof();
         // A proof can be void because the history changed under it; the next one is then sound.
-        for _ in 0..2 {
+        let mut attempts = 0;
+        while attempts < 2 {
             let connection = self.primary_connection().await?;
-            let answer = self.ask(&connection, read.command, proof).await?;
+            let asked = self.ask(&connection, read.command, proof, place.as_deref_mut());
+            let answer = match asked.await {
+                Err(error) if self.has_moved(&error) => continue,
+                answer => answer?,
+            };
+            attempts += 1;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
                 Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
@@ -543,6 +498,7 @@ impl Router {
         connection: &Connection,
         command: &Command,
         proof: ProofWanted,
+        place: Option<&mut Place>,
     ) -> Result<Answer, Error> {
         let request = Request {
             packed: &command.packed,
@@ -551,7 +507,12 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        match connection.send(&request)?.answer.await.map_err(|_| closed())?? {
+        let answer = connection.send(&request)?.answer;
+        let answered = match place {
+            None => answer.await,
+            Some(place) => place.until_answered(answer).await,
+        };
+        match answered.map_err(|_| closed())?? {
             // One bad command has had all refused: outside of a transaction, it would not have. This answer is let go
             // before the wait for others, or it would make every call's future larger.
             Answer {

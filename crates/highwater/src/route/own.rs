@@ -53,8 +53,9 @@ impl Router {
     /// Opens a connection of the caller's own to the primary; `held` is kept until it is closed.
     pub(crate) async fn open_own(&self, held: impl Send + 'static) -> Result<Own, Error> {
         let primary = self.known_primary().await?;
+        let opened = primary.open_own(held).await;
         Ok(Own {
-            link: Ok(primary.open_own(held).await?),
+            link: Ok(opened.map_err(|error| if self.has_moved(&error) { moved() } else { error })?),
             transaction: None,
             database: primary.address.database,
             midway: false,
@@ -312,6 +313,11 @@ fn selected(look: &Look) -> Option<i64> {
         Verb::Select(database) => Some(database),
         _ => None,
     }
+}
+
+fn moved() -> Error {
+    let message = "another node has become the primary while a connection to it was being made";
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 fn gone(error: Error) -> Error {

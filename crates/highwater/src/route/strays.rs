@@ -102,7 +102,7 @@ impl Router {
     /// Answers a read by a sample of the primary that is shared with all who ask at the same time.
     pub(super) async fn read_by_sample(&self, read: &Read<'_>, reason: Reason) -> Result<Reply, Error> {
         // Begun after the read arrived, so it shows all that the primary's own reply would have to show.
-        let progress = self.barrier.join(&self.primary()?).await?;
+        let progress = self.sample_primary().await?;
         self.counters.count_barrier();
         let reason = self.admit(read, &progress, reason)?;
         let judged = Read {
@@ -117,7 +117,7 @@ impl Router {
             }
             // It may be another primary by now than the one that was sampled: it judges the session's own marks, and
             // what it can't honour is said.
-            Err(_) => self.read_primary(read, reason).await,
+            Err(_) => self.fall_back(read, reason).await,
         }
     }
 }

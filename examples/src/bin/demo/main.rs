@@ -3,7 +3,10 @@
 //! Starts a primary and two replicas whose replication is held back, then for each strategy in turn a
 //! real service process, and drives the same sessions through its HTTP API. Counts how often a user
 //! saw a cart older than their own last change, and how many reads were at risk of that at all.
+//!
+//! With `--failover`, how a failover looks to the users of a client: see [`failover`].
 
+mod failover;
 mod http;
 mod outcome;
 mod report;
@@ -35,9 +38,13 @@ const IN_SYNC: Duration = Duration::from_secs(30);
 /// Compare four ways to read from a primary with replicas that lag
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long to run each strategy, in seconds
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
+    /// Show a failover instead: the primary is killed under load, and sentinels name another one
+    #[arg(long, conflicts_with_all = ["replication_delay_ms", "reads_per_write"])]
+    failover: bool,
+    /// How long to run each strategy, in seconds [default: 8]; with --failover, how much to show before the kill and
+    /// after the first write that works again [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
     /// How far the replicas are held back, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=10_000))]
     replication_delay_ms: u64,
@@ -60,9 +67,17 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // Dropping the comparison stops its servers and services.
+    let work = async {
+        if args.failover {
+            let around = Duration::from_secs(args.seconds.unwrap_or(2));
+            failover::show(args.server, around, args.json).await
+        } else {
+            compare(&args).await
+        }
+    };
+    // Dropping the work stops its servers and services.
     tokio::select! {
-        compared = compare(&args) => compared,
+        done = work => done,
         _ = interrupt.recv() => Err("interrupted".into()),
         _ = terminate.recv() => Err("terminated".into()),
     }
@@ -70,7 +85,8 @@ async fn run(args: Args) -> Result<(), Error> {
 
 async fn compare(args: &Args) -> Result<(), Error> {
     let kind = args.server;
-    let workload = Workload::new(Duration::from_secs(args.seconds), args.reads_per_write.into());
+    let seconds = args.seconds.unwrap_or(8);
+    let workload = Workload::new(Duration::from_secs(seconds), args.reads_per_write.into());
     let bar = progress_bar(&workload)?;
     bar.set_message("starting the servers");
     let topology = block_in_place(|| {
@@ -87,7 +103,7 @@ async fn compare(args: &Args) -> Result<(), Error> {
     bar.finish_and_clear();
     drop(topology);
 
-    let parameters = report::Parameters::new(kind, args.replication_delay_ms, args.seconds, &workload);
+    let parameters = report::Parameters::new(kind, args.replication_delay_ms, seconds, &workload);
     if args.json {
         report::json(&parameters, &outcomes)?;
     } else {

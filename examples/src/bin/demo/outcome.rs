@@ -71,7 +71,7 @@ impl Outcome {
 }
 
 /// In microseconds, of times in order.
-fn percentile(times: &[Duration], percent: usize) -> Result<u64, Error> {
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Result<u64, Error> {
     let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
     let time = times.get(place).ok_or("no read was made: run it for longer")?;
     Ok(u64::try_from(time.as_micros())?)
