@@ -1,6 +1,7 @@
 //! Routing: writes to the primary, reads to the replica that is likely to cover them. Hints route,
 //! proofs admit: no reply of a read passes here unless its own proof covers the requirement.
 
+mod acks;
 mod admit;
 mod barrier;
 mod cached;
@@ -37,6 +38,7 @@ pub(crate) use self::{
 };
 use self::{barrier::Barrier, choose::Choice};
 use crate::{
+    acks::Acked,
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
@@ -57,6 +59,8 @@ pub struct Reply {
     pub route: Route,
     /// Why it came from there.
     pub reason: Reason,
+    /// How many have acknowledged a write, where [`Command::acks`] has asked.
+    pub acks: Option<Acked>,
 }
 
 impl Reply {
@@ -220,6 +224,7 @@ impl Router {
         self.check_open()?;
         let class = self.table().await.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
+            self.check_blocking(command)?;
             return Box::pin(self.blocking(command)).await;
         }
         let _in_flight = self.counters.count_in_flight();
@@ -279,7 +284,11 @@ impl Router {
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
-        let connection = self.primary_connection().await?;
+        let connection = match &command.acks {
+            None => self.primary_connection().await?,
+            // Rarer, so it does not make the others' futures larger.
+            Some(acks) => Box::pin(self.acked_connection(acks)).await?,
+        };
         let read = self.snapshot(command);
         let (proof, writer) = self.marking(command.session.as_ref());
         let request = Request {
@@ -289,7 +298,10 @@ impl Router {
             may_write: true,
             writer,
         };
-        let sent = connection.send(&request)?;
+        let sent = match command.acks {
+            None => connection.send(&request)?,
+            Some(acks) => connection.send_acked(&request, acks)?,
+        };
         let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         // The connection has settled what became of it, whatever the outcome.
@@ -309,8 +321,11 @@ impl Router {
             let looks = table.look(&command.packed, command.unit);
             looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
         };
-        let reason = self.admit_write(&read, &answer, reads)?;
-        Ok(self.written(answer.value, reason))
+        let reason = self.admit_write(&read, &answer, reads);
+        match command.acks {
+            None => Ok(self.written(answer.value, reason?)),
+            Some(acks) => self.acknowledged(command, acks, answer, reason),
+        }
     }
 
     /// The proof that gives a write its mark, and the session that is to know of it.
@@ -336,6 +351,7 @@ impl Router {
             value,
             route: Route::Primary,
             reason,
+            acks: None,
         }
     }
 
@@ -463,6 +479,7 @@ impl Router {
                         value,
                         route: Route::Replica,
                         reason,
+                        acks: None,
                     });
                 }
                 Tried::Behind => {}
@@ -533,6 +550,7 @@ impl Router {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
+                acks: None,
             });
         }
         Err(self.unproven())

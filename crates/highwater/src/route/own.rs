@@ -108,6 +108,7 @@ impl Own {
             value: Value::Array(values),
             route: Route::Primary,
             reason,
+            acks: None,
         })
     }
 
@@ -136,6 +137,7 @@ impl Own {
                 value: answer.value,
                 route: Route::Primary,
                 reason: Reason::Command,
+                acks: None,
             });
         }
         let _in_flight = router.counters.count_in_flight();
@@ -240,6 +242,7 @@ impl Own {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
+                acks: None,
             };
             router.count(&read, &mut reply);
             return Ok(reply);
