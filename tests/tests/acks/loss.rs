@@ -21,8 +21,15 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
-        // So that a full sync begins and ends at once.
-        let args = ["--repl-diskless-sync", "no", "--hz", "100"];
+        // So that a full sync begins and ends at once: what waits for a cron waits for a second.
+        let args = [
+            "--repl-diskless-sync",
+            "no",
+            "--repl-diskless-load",
+            "swapdb",
+            "--hz",
+            "100",
+        ];
         let server = || Server::builder().args(args).args(NO_PINGS).start().unwrap();
         let servers = [server(), server()];
         let relays = [0, 1].map(|server| Relay::start(servers[server].addr()).unwrap());
@@ -176,6 +183,7 @@ async fn no_acknowledged_write_is_lost_when_the_replica_that_acknowledged_is_pro
 #[tokio::test(flavor = "multi_thread")]
 async fn without_acks_the_same_failover_loses_acknowledged_writes() {
     let mut pair = Pair::start();
+    pair.relays[0].set_delay(Duration::from_secs(1));
     let outcome = round(&mut pair, 0, None, 200).await;
     let lost = missing(pair.primary(), &outcome.acknowledged);
     note(&format!(
