@@ -89,7 +89,9 @@ async fn main() {
         .expect("a replica");
     topology
         .replica(0)
-        .wait_for(Duration::from_secs(10), "the replica follows", |info| info.link_up)
+        .wait_for(Duration::from_secs(10), "the replica follows", |info| {
+            info.link_up
+        })
         .expect("a replica");
     let client = Client::builder()
         .primary(primary.url())
@@ -148,6 +150,12 @@ fn waits(topology: &Topology) -> u64 {
     info.text()
         .unwrap_or_default()
         .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_wait:calls=")?.split(',').next()?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("cmdstat_wait:calls=")?
+                .split(',')
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0)
 }

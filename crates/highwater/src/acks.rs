@@ -18,7 +18,7 @@ use crate::defaults::MAX_ACKS_TIMEOUT;
 /// assert_eq!((on_disk.wanted(), on_disk.timeout()), (1, Duration::from_millis(500)));
 /// ```
 ///
-/// Such writes travel on a connection that is opened for them (one a client), which ends each flush with `WAIT` or `WAITAOF`: the
+/// Such writes travel on two connections that are opened for them at first use, on which each flush ends with `WAIT` or `WAITAOF`: the
 /// user needs the rights `+wait` and, for what is to be on disk, `+waitaof`. Reads pay no heed to this. Commands that block and
 /// write are refused with it.
 ///

@@ -126,8 +126,8 @@ impl Command {
     ///
     /// With too few, [`Client::call`](crate::Client::call) fails with
     /// [`ErrorKind::TooFewAcks`](crate::ErrorKind::TooFewAcks), though the write was applied at the primary. A write that
-    /// changes nothing (`DEL` of a missing key) has nothing to acknowledge; what is counted then is the newest write before it
-    /// on the same connection.
+    /// changes nothing (`DEL` of a missing key) has nothing to acknowledge; what is counted then is for writes before it
+    /// on the same connection, and says nothing of whatever made it change nothing.
     ///
     /// ```no_run
     /// # use highwater::{Acks, Client, Command, Session};

@@ -1,7 +1,8 @@
-//! Writes that wait for acknowledgements: the node's connection for them, the questions that end their flushes,
+//! Writes that wait for acknowledgements: the node's connections for them, the questions that end their flushes,
 //! and the calls that wait for the answers.
 //!
-//! `WAIT` holds up whatever comes behind it on its connection, so these writes have one of their own. A flush ends with
+//! `WAIT` holds up whatever comes behind it on its connection, so these writes have connections of their own, and nothing
+//! is sent behind one. What comes meanwhile is the next flush. A flush ends with
 //! `INFO` (the mark), and then, for each different thing that its callers ask for, a `WAIT` or `WAITAOF` and one more
 //! `INFO`. That one shows that the count is of the writes' own stream: a primary that was demoted, took other data and was promoted
 //! again before it came to the `WAIT` compares offsets that have nothing to do with each other.
@@ -25,11 +26,12 @@ use crate::{
     acks::{Acked, Acks, Wait},
     defaults::ACKS_PAUSE,
     error::{Error, ErrorKind},
+    route::closed,
 };
 
-/// How many flushes may be in flight on a connection whose flushes end with `WAIT`: the server comes to the second
-/// when it is done with the first.
-pub(super) const FLUSHES: usize = 2;
+/// How many connections there are for such writes, with one flush in flight on each: so there are two at most. Both on
+/// one connection, the server would come to the second only when the first has its acknowledgements.
+const CONNECTIONS: usize = 2;
 
 /// What a flush is to be asked about, each thing once, with the longest of its callers' timeouts in milliseconds.
 #[derive(Debug, Default)]
@@ -201,11 +203,11 @@ fn other_stream() -> Error {
     )
 }
 
-/// A node's connection for writes that wait for acknowledgements, once there has been such a write.
+/// A node's connections for writes that wait for acknowledgements, once there has been such a write.
 #[derive(Debug, Default)]
-pub(super) struct AckedLink {
-    link: RwLock<Option<Opened>>,
-    /// One caller at a time opens it. When that failed last, and why.
+pub(super) struct AckedLinks {
+    links: RwLock<[Option<Opened>; CONNECTIONS]>,
+    /// One caller at a time opens what is missing. When that failed last, and why.
     opening: Mutex<Option<(Instant, Error)>>,
 }
 
@@ -216,20 +218,38 @@ struct Opened {
     no_aof: Option<Error>,
 }
 
-impl AckedLink {
-    fn live(&self, acks: &Acks) -> Option<Result<Arc<Connection>, Error>> {
-        let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
-        let opened = link.as_ref()?;
-        let connection = opened.own.live()?;
-        Some(match &opened.no_aof {
-            Some(error) if acks.on_disk() => Err(error.clone()),
-            _ => Ok(connection),
-        })
+/// The connection with the least in flight, and the place of one that is missing.
+#[derive(Default)]
+struct Look {
+    least: Option<(usize, Result<Arc<Connection>, Error>)>,
+    missing: Option<usize>,
+}
+
+impl AckedLinks {
+    fn look(&self, acks: &Acks) -> Look {
+        let mut look = Look::default();
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        for (place, link) in links.iter().enumerate() {
+            let live = link.as_ref().and_then(|link| Some((link, link.own.live()?)));
+            let Some((opened, connection)) = live else {
+                look.missing = Some(place);
+                continue;
+            };
+            let load = connection.load();
+            if look.least.as_ref().is_none_or(|(least, _)| load < *least) {
+                let usable = match &opened.no_aof {
+                    Some(error) if acks.on_disk() => Err(error.clone()),
+                    _ => Ok(connection),
+                };
+                look.least = Some((load, usable));
+            }
+        }
+        look
     }
 }
 
 impl Node {
-    /// The connection for writes that wait for acknowledgements; it is opened if there is none.
+    /// A connection for writes that wait for acknowledgements. What is missing is opened.
     ///
     /// # Errors
     ///
@@ -239,48 +259,59 @@ impl Node {
     ///
     /// Dropping the future closes what it was opening. The next caller opens another one.
     pub(crate) async fn acked_connection(self: &Arc<Self>, acks: &Acks) -> Result<Arc<Connection>, Error> {
-        if let Some(live) = self.acked.live(acks) {
-            return live;
+        let look = self.acked.look(acks);
+        match look {
+            Look {
+                least: Some((_, least)),
+                missing: None,
+            } => return least,
+            // One will do, while another caller opens the other.
+            Look {
+                least: Some((_, least)),
+                missing: Some(_),
+            } if self.acked.opening.try_lock().is_err() => return least,
+            _ => {}
         }
         // While the node can't be reached, or refuses us, that is known already.
         self.first_attempt().await?;
         let came = Instant::now();
         let mut failed = self.acked.opening.lock().await;
-        if let Some(live) = self.acked.live(acks) {
-            return live;
+        loop {
+            let look = self.acked.look(acks);
+            let paused = failed
+                .as_ref()
+                .filter(|(at, _)| *at >= came || at.elapsed() < ACKS_PAUSE);
+            match (look.least, look.missing, paused) {
+                (Some((_, least)), None, _) | (Some((_, least)), Some(_), Some(_)) => return least,
+                (None, _, Some((_, error))) => return Err(error.clone()),
+                (_, Some(place), None) => {
+                    *failed = self
+                        .open_acked(place)
+                        .await
+                        .err()
+                        .map(|error| (Instant::now(), error));
+                }
+                (None, None, None) => return Err(closed()),
+            }
         }
-        if let Some((at, error)) = &*failed
-            && (*at >= came || at.elapsed() < ACKS_PAUSE)
-        {
-            return Err(error.clone());
-        }
+    }
+
+    async fn open_acked(self: &Arc<Self>, place: usize) -> Result<(), Error> {
         let questions = Questions {
             acks: true,
             ..self.plainly(Vec::new())
         };
-        match self.open_driven(Use::Acked, questions, ()).await {
-            Ok((own, no_aof)) => {
-                *failed = None;
-                *self.acked.link.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Opened { own, no_aof });
-            }
-            Err(error) => {
-                let error = match error.kind() {
-                    ErrorKind::Config | ErrorKind::Closed => error,
-                    _ => unsent(&error),
-                };
-                *failed = Some((Instant::now(), error.clone()));
-                return Err(error);
-            }
+        let (own, no_aof) = self
+            .open_driven(Use::Acked, questions, ())
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::Config | ErrorKind::Closed => error,
+                _ => unsent(&error),
+            })?;
+        let mut links = self.acked.links.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get_mut(place) {
+            *link = Some(Opened { own, no_aof });
         }
-        drop(failed);
-        // Ended again already?
-        self.acked.live(acks).unwrap_or_else(|| {
-            let ended = Error::new(
-                ErrorKind::Disconnected,
-                "the connection ended as soon as it was open",
-            );
-            Err(unsent(&ended))
-        })
+        Ok(())
     }
 }

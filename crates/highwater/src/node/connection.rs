@@ -186,8 +186,8 @@ pub(super) struct Queue {
     gathering: bool,
     /// Each flush of which not all replies have come.
     flushes: VecDeque<Flight>,
-    /// Flushes end with `WAIT`, which holds up the next: there are so many in flight at most.
-    waiting: Option<usize>,
+    /// Flushes end with `WAIT`, which would hold up what comes behind it: one is in flight at a time.
+    waiting: bool,
     /// Requests without an answer.
     in_flight: usize,
     /// How many callers are about: what is in flight, and what was answered last.
@@ -254,7 +254,7 @@ impl Connection {
                 writing: false,
                 gathering: false,
                 flushes: VecDeque::new(),
-                waiting: None,
+                waiting: false,
                 in_flight: 0,
                 crowd: 0,
                 history: Witness::new(first.copied(), manners.tracking).history(),
@@ -275,7 +275,7 @@ impl Connection {
     /// Has each flush end with what its callers ask of acknowledgements.
     pub(super) fn with_acks(mut self) -> Self {
         let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
-        queue.waiting = Some(acks::FLUSHES);
+        queue.waiting = true;
         self
     }
 
@@ -530,16 +530,16 @@ impl Connection {
 impl Queue {
     /// How many requests make a flush that is sent at once, whatever is in flight.
     fn cap(&self) -> usize {
-        match self.waiting {
-            None => (self.crowd / 8).clamp(4, 32),
-            // Each flush costs a wait for the replicas, which a small one makes no shorter.
-            Some(flushes) => (self.crowd / flushes).max(1),
+        if self.waiting {
+            // All who are about: each flush costs a wait for the replicas, which a small one makes no shorter.
+            return self.crowd.max(1);
         }
+        (self.crowd / 8).clamp(4, 32)
     }
 
-    /// False while there are as many flushes in flight as there may be.
+    /// False while the open flush must not be sent yet.
     fn has_room(&self) -> bool {
-        self.waiting.is_none_or(|flushes| self.flushes.len() < flushes)
+        !self.waiting || self.flushes.is_empty()
     }
 
     /// Ends the open flush, and says how many requests it carries. What is told of acknowledgements is confirmed by an

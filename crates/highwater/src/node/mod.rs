@@ -34,7 +34,7 @@ use tokio::{
 };
 
 use self::{
-    acks::AckedLink,
+    acks::AckedLinks,
     driver::{Driver, Use},
     handshake::{Opened, Questions},
     lost::LostWrites,
@@ -164,8 +164,8 @@ pub(crate) struct Node {
     orphans: Notify,
     /// What drives connections of callers' own.
     own: Mutex<JoinSet<()>>,
-    /// The connection for writes that wait for acknowledgements.
-    acked: AckedLink,
+    /// Those for writes that wait for acknowledgements.
+    acked: AckedLinks,
     /// Passed over until then.
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
@@ -207,7 +207,7 @@ impl Node {
             lost: LostWrites::default(),
             orphans: Notify::new(),
             own: Mutex::default(),
-            acked: AckedLink::default(),
+            acked: AckedLinks::default(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
             before: Mutex::new(None),

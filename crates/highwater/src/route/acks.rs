@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Router {
-    /// The primary's connection for such writes.
+    /// A connection of the primary for such writes.
     ///
     /// # Errors
     ///
