@@ -25,8 +25,9 @@ use crate::defaults::MAX_ACKS_TIMEOUT;
 /// What an acknowledgement is worth, and what it is not, is in docs/GUARANTEE.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Acks {
-    replicas: u32,
-    millis: u32,
+    // Small, since every command's future has room for it.
+    replicas: u16,
+    millis: u16,
     by_primary: bool,
     by_replicas: bool,
 }
@@ -56,7 +57,8 @@ impl Acks {
     /// [`MAX_ACKS_TIMEOUT`](crate::defaults::MAX_ACKS_TIMEOUT), to which others are moved.
     ///
     /// Writes that travel together share one wait, which is as long as the longest that one of them asks for, and
-    /// those that come later stand in line behind it. To bound one's own wait, put a timeout around the future: the
+    /// those that come later stand in line behind it. Writes that are in flight at once are in no order among each other, as
+    /// with several connections a node. To bound one's own wait, put a timeout around the future: the
     /// write has happened all the same.
     #[must_use]
     pub const fn replicas(count: u32, timeout: Duration) -> Self {
@@ -66,10 +68,15 @@ impl Acks {
             timeout
         };
         let millis = timeout.as_nanos().div_ceil(1_000_000);
-        #[expect(clippy::cast_possible_truncation, reason = "the longest is far below")]
-        let millis = if millis == 0 { 1 } else { millis as u32 };
+        let count = if count > u16::MAX as u32 {
+            u16::MAX as u32
+        } else {
+            count
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "neither is larger")]
+        let (replicas, millis) = (count as u16, if millis == 0 { 1 } else { millis as u16 });
         Self {
-            replicas: count,
+            replicas,
             millis,
             by_primary: false,
             by_replicas: false,
@@ -95,7 +102,7 @@ impl Acks {
     /// How many replicas are waited for.
     #[must_use]
     pub const fn wanted(&self) -> u32 {
-        self.replicas
+        self.replicas as u32
     }
 
     /// For how long the server waits, at least.
@@ -104,7 +111,7 @@ impl Acks {
         Duration::from_millis(self.millis as u64)
     }
 
-    pub(crate) fn millis(&self) -> u32 {
+    pub(crate) fn millis(&self) -> u16 {
         self.millis
     }
 
@@ -115,8 +122,8 @@ impl Acks {
 
     /// What the server is asked.
     pub(crate) fn waits(&self) -> impl Iterator<Item = Wait> {
-        let applied = (!self.by_replicas).then_some(Wait::Applied(self.replicas));
-        let at_replicas = if self.by_replicas { self.replicas } else { 0 };
+        let applied = (!self.by_replicas).then_some(Wait::Applied(self.wanted()));
+        let at_replicas = if self.by_replicas { self.wanted() } else { 0 };
         let synced = self
             .on_disk()
             .then_some(Wait::Synced(self.by_primary, at_replicas));
@@ -124,7 +131,7 @@ impl Acks {
     }
 
     pub(crate) fn are_met_by(&self, acked: &Acked) -> bool {
-        acked.replicas >= self.replicas && (acked.fsynced_by_primary || !self.by_primary)
+        acked.replicas >= self.wanted() && (acked.fsynced_by_primary || !self.by_primary)
     }
 
     /// Adds what the server has counted.
@@ -140,6 +147,11 @@ impl Acks {
         }
     }
 }
+
+const _: () = assert!(
+    MAX_ACKS_TIMEOUT.as_millis() <= u16::MAX as u128,
+    "milliseconds are kept in 16 bits"
+);
 
 #[cfg(test)]
 mod tests {

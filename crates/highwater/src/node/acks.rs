@@ -35,7 +35,7 @@ const CONNECTIONS: usize = 2;
 
 /// What a flush is to be asked about, each thing once, with the longest of its callers' timeouts in milliseconds.
 #[derive(Debug, Default)]
-pub(super) struct Waits(Vec<(Wait, u32)>);
+pub(super) struct Waits(Vec<(Wait, u16)>);
 
 impl Waits {
     pub(super) fn add(&mut self, acks: &Acks) {
@@ -51,7 +51,7 @@ impl Waits {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(Wait, u32)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Wait, u16)> {
         self.0.iter()
     }
 
@@ -63,7 +63,7 @@ impl Waits {
 }
 
 /// Puts the question into a buffer of requests.
-pub(super) fn encode(wait: Wait, millis: u32, out: &mut Vec<u8>) {
+pub(super) fn encode(wait: Wait, millis: u16, out: &mut Vec<u8>) {
     let mut command = match wait {
         Wait::Applied(_) => redis::cmd("WAIT"),
         Wait::Synced(..) => redis::cmd("WAITAOF"),
