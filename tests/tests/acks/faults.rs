@@ -228,6 +228,8 @@ async fn a_frozen_primary_ends_a_long_wait() {
         matches!(error.kind(), ErrorKind::TooFewAcks | ErrorKind::InDoubt),
         "{error}"
     );
+    // Not the wait's own end.
+    assert!(error.to_string().contains("other connections"), "{error}");
     topology.primary().resume().unwrap();
     until("what was in doubt is settled", || !in_doubt(&session)).await;
 }
