@@ -9,10 +9,16 @@
     reason = "a bench that can't go on must stop"
 )]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use highwater::{Acks, Client, Session};
-use highwater_benches::{Round, closed_loop, median};
+use highwater_benches::median;
 use highwater_testkit::Topology;
 use redis::AsyncCommands;
 
@@ -56,25 +62,53 @@ fn options() -> Options {
     options
 }
 
+/// What one contender did in one round.
+#[derive(Clone, Copy)]
+struct Round {
+    per_second: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Closed loops of writes.
 async fn writes(client: &Client, acks: Option<Acks>, callers: usize, duration: Duration) -> Round {
-    closed_loop(callers, duration, |caller| {
-        let session = Session::new();
-        let mut connection = client.with(&session);
-        if let Some(acks) = acks {
-            connection = connection.acks(acks);
-        }
-        let mut round = 0;
-        move || {
-            round += 1;
-            let mut connection = connection.clone();
-            async move {
-                let key = format!("key:{:012}", (caller * 31 + round) % KEYS);
-                let value = format!("{key:0>100}");
-                let () = connection.set(&key, value).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| {
+            let session = Session::new();
+            let mut connection = client.with(&session);
+            if let Some(acks) = acks {
+                connection = connection.acks(acks);
             }
-        }
-    })
-    .await
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let mut latencies = Vec::with_capacity(4096);
+                while !stop.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    let key = format!("key:{:012}", (caller * 31 + latencies.len()) % KEYS);
+                    let value = format!("{key:0>100}");
+                    let () = connection.set(&key, value).await.unwrap();
+                    latencies.push(begun.elapsed());
+                }
+                latencies
+            })
+        })
+        .collect();
+    tokio::time::sleep(duration).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.append(&mut task.await.unwrap());
+    }
+    let elapsed = start.elapsed();
+    latencies.sort_unstable();
+    let at = |share: usize| latencies[latencies.len() * share / 100];
+    Round {
+        per_second: latencies.len() as f64 / elapsed.as_secs_f64(),
+        p50: at(50),
+        p99: at(99),
+    }
 }
 
 #[tokio::main(worker_threads = 2)]
