@@ -12,13 +12,13 @@ use tokio::sync::Mutex;
 use crate::{
     client::Client,
     command::Command,
-    error::Error,
+    error::{Error, ErrorKind},
     redis_rs,
     route::{Own, Reply, closed},
 };
 
 /// A connection of one's own to the primary, under one session: for what hangs on one connection, like
-/// `WATCH` with `MULTI`, `SELECT` or `WAIT`. Clones are the same connection, on which one command at a
+/// `WATCH` with `MULTI`, `SELECT` or `WAIT` (for writes alone that wait for replicas, [`Command::acks`] is quicker). Clones are the same connection, on which one command at a
 /// time is carried out; it is closed when the last one is dropped.
 ///
 /// Writes leave their marks in the session, and replies are compared with what the session depends on,
@@ -87,6 +87,12 @@ impl DedicatedConnection {
     /// write may still have happened; the session is then in doubt until the write's place is known.
     pub async fn call(&self, command: impl Into<Command>) -> Result<Reply, Error> {
         let mut command = command.into();
+        if command.acks.is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "acks are not for a connection of one's own: send WAIT (or WAITAOF) on it, behind the write",
+            ));
+        }
         command.session = Some(self.session.clone());
         command.level = command.level.or(self.level);
         let mut own = self.own.lock().await;

@@ -65,6 +65,10 @@ pub const DOUBT_PACE: Duration = Duration::from_millis(50);
 /// How long nothing is written while the discovery names a primary that another node says that it has succeeded:
 /// longer than Sentinel takes to hear of a promotion, or to undo one that it did not want.
 pub const CONTEST_PATIENCE: Duration = Duration::from_secs(15);
+/// The longest that a write waits for acknowledgements, and holds up those behind it: [`Acks`](crate::Acks).
+pub const MAX_ACKS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it takes until a connection for writes that wait for acknowledgements is opened again after that has failed.
+pub const ACKS_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause before a connection is tried again.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// How many bytes may wait to be written on one connection; more are refused.

@@ -4,6 +4,8 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use redis::RedisError;
 
+use crate::route::Reply;
+
 /// What went wrong, for callers that decide by it, and what to do about it.
 ///
 /// | kind | did it happen? | repeat it? |
@@ -13,6 +15,7 @@ use redis::RedisError;
 /// | [`Closed`](Self::Closed) | no | not with this client |
 /// | [`Disconnected`](Self::Disconnected), [`Timeout`](Self::Timeout) | a read, so no matter | yes |
 /// | [`InDoubt`](Self::InDoubt) | perhaps, or it still may | only if that does no harm |
+/// | [`TooFewAcks`](Self::TooFewAcks) | yes, at the primary | no |
 /// | [`PossiblyLost`](Self::PossiblyLost), [`UnknownHistory`](Self::UnknownHistory) | a read, refused by policy | see there |
 /// | [`Server`](Self::Server) | the server says | as the server's error says |
 /// | [`Protocol`](Self::Protocol) | a read, so no matter | no |
@@ -38,6 +41,10 @@ pub enum ErrorKind {
     /// can apply it twice: do so only where that does no harm (`SET` of the same value), or read first
     /// what it would have changed. The session remembers the doubt.
     InDoubt,
+    /// A write was applied at the primary, and fewer replicas have acknowledged it in time than [`Acks`](crate::Acks) asks
+    /// for, or it is not known how many. Don't repeat it: it has happened, replicas may yet get it, and the session depends on it. It
+    /// is lost only if the primary fails before that; then the session is told. [`Error::applied`] has the reply.
+    TooFewAcks,
     /// A write of the session may have been lost in a failover, and the policy is to fail the read. Check
     /// what the user wrote last, and tell them; the session's next read is answered.
     PossiblyLost,
@@ -63,13 +70,14 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Config,
         Self::Unavailable,
         Self::Overloaded,
         Self::Disconnected,
         Self::Timeout,
         Self::InDoubt,
+        Self::TooFewAcks,
         Self::PossiblyLost,
         Self::UnknownHistory,
         Self::Closed,
@@ -91,6 +99,9 @@ impl ErrorKind {
             Self::Disconnected => "it was a read: try again, another node may answer",
             Self::Timeout => "it was a read: try again, or allow more time",
             Self::InDoubt => "it may have happened, or still may: repeat it only if that does no harm",
+            Self::TooFewAcks => {
+                "it has happened: don't repeat it; it is safe once replicas have it, and lost if the primary fails before"
+            }
             Self::PossiblyLost => "check what the user wrote last; the session's next read is answered",
             Self::UnknownHistory => {
                 "begin a new session if the data were dropped on purpose, or look which server is the primary"
@@ -120,6 +131,7 @@ struct Inner {
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     reply: Option<RedisError>,
+    applied: Option<Reply>,
 }
 
 impl Error {
@@ -129,6 +141,18 @@ impl Error {
             message: message.into(),
             source: None,
             reply: None,
+            applied: None,
+        }))
+    }
+
+    /// Too few acknowledgements for a write that has this reply.
+    pub(crate) fn too_few_acks(message: String, applied: Option<Reply>, source: Option<Self>) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::TooFewAcks,
+            message,
+            source: source.map(|source| Arc::new(source) as Arc<dyn StdError + Send + Sync>),
+            reply: None,
+            applied,
         }))
     }
 
@@ -143,13 +167,18 @@ impl Error {
 
     pub(crate) fn with_shared_source(self, source: Arc<dyn StdError + Send + Sync>) -> Self {
         let Inner {
-            kind, message, reply, ..
+            kind,
+            message,
+            reply,
+            applied,
+            ..
         } = &*self.0;
         Self(Arc::new(Inner {
             kind: *kind,
             message: message.clone(),
             source: Some(source),
             reply: reply.clone(),
+            applied: applied.clone(),
         }))
     }
 
@@ -161,6 +190,7 @@ impl Error {
             message: format!("the server answered with an error: {reply}"),
             source: None,
             reply: Some(reply),
+            applied: None,
         }))
     }
 
@@ -174,6 +204,14 @@ impl Error {
     #[must_use]
     pub fn server_error(&self) -> Option<&RedisError> {
         self.0.reply.as_ref()
+    }
+
+    /// The reply to a write that was applied, when [`ErrorKind::TooFewAcks`]: what the server answered, and in
+    /// [`Reply::acks`] how many have acknowledged it, if that is known. `None` also when a policy withholds what the unit
+    /// has read.
+    #[must_use]
+    pub fn applied(&self) -> Option<&Reply> {
+        self.0.applied.as_ref()
     }
 
     /// The highwater error inside a redis-rs error that a connection of this crate returned, if any.
@@ -203,7 +241,7 @@ impl Error {
 
 impl From<Error> for RedisError {
     /// Keeps the kind ([`Error::of`]). What redis-rs would call a retry hint never invites to repeat
-    /// a write in doubt.
+    /// a write in doubt, or one that has happened.
     fn from(error: Error) -> Self {
         if let Some(reply) = &error.0.reply {
             return reply.clone();

@@ -27,6 +27,7 @@
 //! Sessions travel between processes as tokens ([`TokenCodec`]); the crate `highwater-http` does that
 //! for HTTP services.
 
+mod acks;
 mod builder;
 mod cache;
 mod client;
@@ -63,6 +64,7 @@ pub use self::observe::{METRICS, Metric, MetricKind};
 #[cfg(feature = "tls")]
 pub use self::tls::TlsOptions;
 pub use self::{
+    acks::{Acked, Acks},
     builder::ClientBuilder,
     cache::{CacheMode, CacheOptions, CacheStats, CacheStatus, FeedStatus},
     client::Client,

@@ -3,7 +3,7 @@
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{client::Client, command::Command, error::Error, redis_rs};
+use crate::{acks::Acks, client::Client, command::Command, error::Error, redis_rs};
 
 /// A connection for redis-rs's `AsyncCommands`, pipelines and scripts, under one session. Owned,
 /// cheap to clone, and usable from several tasks at once.
@@ -17,6 +17,7 @@ pub struct SessionConnection {
     session: Option<Session>,
     level: Option<Consistency>,
     bypass_cache: bool,
+    acks: Option<Acks>,
 }
 
 impl SessionConnection {
@@ -26,6 +27,7 @@ impl SessionConnection {
             session,
             level: None,
             bypass_cache: false,
+            acks: None,
         }
     }
 
@@ -52,6 +54,29 @@ impl SessionConnection {
         self
     }
 
+    /// Writes of this handle wait until replicas have acknowledged them: see [`Command::acks`].
+    ///
+    /// ```no_run
+    /// # use highwater::{Acks, Client, Error, ErrorKind, Session};
+    /// # use redis::AsyncCommands;
+    /// # use std::time::Duration;
+    /// # async fn f(client: Client, session: Session) -> redis::RedisResult<()> {
+    /// let mut durable = client.with(&session).acks(Acks::replicas(1, Duration::from_millis(500)));
+    /// let paid: redis::RedisResult<()> = durable.hset("order:7", "state", "paid").await;
+    /// if let Err(error) = &paid
+    ///     && Error::of(error).map(Error::kind) == Some(ErrorKind::TooFewAcks)
+    /// {
+    ///     // The primary has it, and no replica had by then.
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.acks = Some(acks);
+        self
+    }
+
     /// The session.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
@@ -62,6 +87,7 @@ impl SessionConnection {
         command.session.clone_from(&self.session);
         command.level = self.level;
         command.bypass_cache = self.bypass_cache;
+        command.acks = self.acks;
         Ok(self.client.carry_out(command).await?.value)
     }
 }

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline};
 
+use crate::acks::Acks;
+
 pub use self::class::Class;
 pub(crate) use self::{
     caching::{Keys, Target},
@@ -51,6 +53,8 @@ pub struct Command {
     pub(crate) level: Option<Consistency>,
     /// The near cache is not asked, and not filled.
     pub(crate) bypass_cache: bool,
+    /// What a write waits for.
+    pub(crate) acks: Option<Acks>,
 }
 
 /// How many commands travel together, and how.
@@ -73,6 +77,7 @@ impl Command {
             session: None,
             level: None,
             bypass_cache: false,
+            acks: None,
         }
     }
 
@@ -92,6 +97,7 @@ impl Command {
             session: None,
             level: None,
             bypass_cache: false,
+            acks: None,
         }
     }
 
@@ -115,6 +121,29 @@ impl Command {
         self.bypass_cache = true;
         self
     }
+
+    /// If it writes, waits until replicas have acknowledged it. [`Reply::acks`](crate::Reply::acks) says how many did.
+    ///
+    /// With too few, [`Client::call`](crate::Client::call) fails with
+    /// [`ErrorKind::TooFewAcks`](crate::ErrorKind::TooFewAcks), though the write was applied at the primary. A write that
+    /// changes nothing (`DEL` of a missing key) has nothing to acknowledge; what is counted then is for writes before it
+    /// on the same connection, and says nothing of whatever made it change nothing.
+    ///
+    /// ```no_run
+    /// # use highwater::{Acks, Client, Command, Session};
+    /// # use std::time::Duration;
+    /// # async fn f(client: Client, session: Session) -> Result<(), highwater::Error> {
+    /// let order = Command::new(redis::cmd("HSET").arg("order:7").arg("state").arg("paid")).session(&session);
+    /// let reply = client.call(order.acks(Acks::replicas(1, Duration::from_millis(500)))).await?;
+    /// assert!(reply.acks.is_some_and(|acked| acked.replicas >= 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.acks = Some(acks);
+        self
+    }
 }
 
 impl Command {
@@ -127,6 +156,7 @@ impl Command {
             session: self.session.clone(),
             level: self.level,
             bypass_cache: self.bypass_cache,
+            acks: self.acks,
         }
     }
 

@@ -17,12 +17,14 @@ use redis::Value;
 use tokio::sync::oneshot;
 
 use super::{
+    acks::{self, Waits},
     driver::unsent,
     enclosed::{EXEC, Enclosure, MULTI},
     handshake::Manners,
     stream::WriteHalf,
 };
 use crate::{
+    acks::{Acked, Acks, Wait},
     cache::Fill,
     error::{Error, ErrorKind},
     observe::NodeMeters,
@@ -79,6 +81,27 @@ pub(crate) struct Answer {
     /// One reply, or an array of several (errors among them as values).
     pub(crate) value: Value,
     pub(crate) proof: Proof,
+    pub(crate) acks: Acknowledgement,
+}
+
+/// What has been acknowledged of a write.
+#[derive(Debug)]
+pub(crate) enum Acknowledgement {
+    NotAsked,
+    /// As the server has counted.
+    Counted(Acked),
+    /// The write has been answered, and nothing has been told of acknowledgements.
+    Unknown(Error),
+}
+
+impl Answer {
+    pub(super) fn new(value: Value, proof: Proof) -> Self {
+        Self {
+            value,
+            proof,
+            acks: Acknowledgement::NotAsked,
+        }
+    }
 }
 
 /// A request that has been accepted.
@@ -98,6 +121,9 @@ pub(super) enum Slot {
     Probe(Instant),
     /// A caller's request.
     Call(Call),
+    /// How many replicas have acknowledged the flush's writes; and an INFO that says whether it is still their stream.
+    Wait(Wait),
+    Confirming(Instant),
     /// No reply: all replies of a flush have come before this.
     EndOfFlush,
 }
@@ -110,6 +136,8 @@ pub(super) struct Call {
     pub(super) proof: ProofWanted,
     pub(super) may_write: bool,
     pub(super) write: Option<PendingWrite>,
+    /// It waits for these.
+    pub(super) acks: Option<Acks>,
     /// The near cache has asked.
     pub(super) fill: Option<Box<Fill>>,
     pub(super) reply_to: oneshot::Sender<Result<Answer, Error>>,
@@ -156,8 +184,10 @@ pub(super) struct Queue {
     writing: bool,
     /// The driver is about to flush: callers leave it to it, unless the cap is reached.
     gathering: bool,
-    /// When each flush was sent of which not all replies have come.
-    flushes: VecDeque<Instant>,
+    /// Each flush of which not all replies have come.
+    flushes: VecDeque<Flight>,
+    /// Flushes end with `WAIT`, which would hold up what comes behind it: one is in flight at a time.
+    waiting: bool,
     /// Requests without an answer.
     in_flight: usize,
     /// How many callers are about: what is in flight, and what was answered last.
@@ -187,6 +217,15 @@ struct OpenFlush {
     requests: usize,
     leading: bool,
     trailing: bool,
+    waits: Waits,
+}
+
+/// A flush that has been sent.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    sent: Instant,
+    /// How long it may wait for acknowledgements.
+    patience: Duration,
 }
 
 impl Connection {
@@ -215,6 +254,7 @@ impl Connection {
                 writing: false,
                 gathering: false,
                 flushes: VecDeque::new(),
+                waiting: false,
                 in_flight: 0,
                 crowd: 0,
                 history: Witness::new(first.copied(), manners.tracking).history(),
@@ -229,6 +269,13 @@ impl Connection {
     /// Has its INFOs tell of the keyspace, too: whether hashes have fields that expire.
     pub(super) fn with_keyspace(mut self) -> Self {
         (self.info, self.probe) = (INFO_WITH_KEYSPACE, INFO_WITH_KEYSPACE);
+        self
+    }
+
+    /// Has each flush end with what its callers ask of acknowledgements.
+    pub(super) fn with_acks(mut self) -> Self {
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting = true;
         self
     }
 
@@ -249,12 +296,27 @@ impl Connection {
     ///
     /// When the connection is closed or full. Then nothing has been sent.
     pub(crate) fn send(&self, request: &Request<'_>) -> Result<Sent, Error> {
-        self.send_for(request, None)
+        self.send_with(request, None, None)
+    }
+
+    /// As [`send`](Self::send), on a connection [`with_acks`](Self::with_acks): the answer comes when the server has
+    /// told what it knows of acknowledgements, or the time for that is over.
+    pub(crate) fn send_acked(&self, request: &Request<'_>, acks: Acks) -> Result<Sent, Error> {
+        self.send_with(request, None, Some(acks))
     }
 
     /// As [`send`](Self::send). With a fill, the replies are the near cache's: it gets them in wire order, and
     /// the answer never comes.
     pub(crate) fn send_for(&self, request: &Request<'_>, fill: Option<Box<Fill>>) -> Result<Sent, Error> {
+        self.send_with(request, fill, None)
+    }
+
+    fn send_with(
+        &self,
+        request: &Request<'_>,
+        fill: Option<Box<Fill>>,
+        acks: Option<Acks>,
+    ) -> Result<Sent, Error> {
         let (reply_to, answer) = oneshot::channel();
         let mut queue = self.queue();
         if let Some(error) = &queue.closed {
@@ -280,6 +342,9 @@ impl Connection {
             queue.open.trailing |= matches!(request.proof, ProofWanted::Both | ProofWanted::Trailing);
             queue.out.extend_from_slice(request.packed);
         }
+        if let Some(acks) = &acks {
+            queue.open.waits.add(acks);
+        }
         queue.open.requests += 1;
         let (write, guard) = match request.writer {
             Some((session, scope)) => {
@@ -300,6 +365,7 @@ impl Connection {
             proof,
             may_write,
             write,
+            acks,
             fill,
             reply_to,
         };
@@ -308,7 +374,10 @@ impl Connection {
         self.load.store(queue.in_flight, Ordering::Relaxed);
         queue.crowd = queue.crowd.max(queue.in_flight);
         let cap = queue.cap();
-        if !queue.writing && (queue.open.requests >= cap || (queue.flushes.is_empty() && !queue.gathering)) {
+        if !queue.writing
+            && queue.has_room()
+            && (queue.open.requests >= cap || (queue.flushes.is_empty() && !queue.gathering))
+        {
             self.flush(queue);
         }
         Ok(Sent { answer, guard })
@@ -316,8 +385,9 @@ impl Connection {
 
     /// Writes what is buffered, outside the lock, until nothing that must go now is left.
     pub(super) fn flush<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) {
-        while !queue.is_dead() && !queue.writing && queue.has_unsent() {
-            let requests = queue.seal(self.info);
+        while !queue.is_dead() && !queue.writing && queue.has_room() && queue.has_unsent() {
+            let confirming = (self.probe != PING).then_some(self.info);
+            let requests = queue.seal(self.info, confirming);
             queue.writing = true;
             let spare = std::mem::take(&mut queue.spare);
             let out = std::mem::replace(&mut queue.out, spare);
@@ -460,18 +530,39 @@ impl Connection {
 impl Queue {
     /// How many requests make a flush that is sent at once, whatever is in flight.
     fn cap(&self) -> usize {
+        if self.waiting {
+            // All who are about: each flush costs a wait for the replicas, which a small one makes no shorter.
+            return self.crowd.max(1);
+        }
         (self.crowd / 8).clamp(4, 32)
     }
 
-    /// Ends the open flush, and says how many requests it carries.
-    fn seal(&mut self, info: &[u8]) -> usize {
+    /// False while the open flush must not be sent yet.
+    fn has_room(&self) -> bool {
+        !self.waiting || self.flushes.is_empty()
+    }
+
+    /// Ends the open flush, and says how many requests it carries. What is told of acknowledgements is confirmed by an
+    /// INFO, where there may be any.
+    fn seal(&mut self, info: &[u8], confirming: Option<&[u8]>) -> usize {
         let (open, now) = (std::mem::take(&mut self.open), Instant::now());
         if open.trailing {
             self.out.extend_from_slice(info);
             self.staged.push_back(Slot::Trailing(now));
         }
+        for &(wait, millis) in open.waits.iter() {
+            acks::encode(wait, millis, &mut self.out);
+            self.staged.push_back(Slot::Wait(wait));
+            if let Some(info) = confirming {
+                self.out.extend_from_slice(info);
+                self.staged.push_back(Slot::Confirming(now));
+            }
+        }
         self.staged.push_back(Slot::EndOfFlush);
-        self.flushes.push_back(now);
+        self.flushes.push_back(Flight {
+            sent: now,
+            patience: open.waits.patience(),
+        });
         open.requests
     }
 
@@ -498,11 +589,12 @@ impl Queue {
     }
 
     pub(super) fn patience(&self) -> Duration {
-        self.patience
+        let waits = self.flushes.iter().map(|flight| flight.patience).max();
+        self.patience.saturating_add(waits.unwrap_or_default())
     }
 
     pub(super) fn oldest_flush(&self) -> Option<Instant> {
-        self.flushes.front().copied()
+        self.flushes.front().map(|flight| flight.sent)
     }
 
     /// True when a flush would send something: a request for nothing but a proof has only its INFO.

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::{
     Node, Sample,
+    acks::Acking,
     connection::{Answer, Call, Connection, Proof, ProofWanted, Slot, lost_while},
     enclosed::Enclosure,
     lost::Identity,
@@ -39,6 +40,8 @@ pub(super) enum Use {
     Exclusive,
     /// The near cache's, which is handed all that comes, in wire order.
     Feed,
+    /// All callers' whose writes wait for acknowledgements.
+    Acked,
 }
 
 /// Drives one connection until it ends.
@@ -60,6 +63,8 @@ pub(super) struct Driver {
     witness: Witness,
     /// Calls of this flush that are answered and wait for its trailing INFO.
     untrailed: Vec<Untrailed>,
+    /// Calls of this flush that wait for acknowledgements.
+    acking: Acking,
     /// The last INFO's text: a reply of the same bytes needs no scan.
     last_info: Vec<u8>,
     batch: Batch,
@@ -113,6 +118,7 @@ impl Driver {
             expected: VecDeque::with_capacity(64),
             collected: Vec::new(),
             untrailed: Vec::new(),
+            acking: Acking::default(),
             last_info: Vec::new(),
             batch: Batch::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -234,14 +240,19 @@ impl Driver {
                 let silence = format!("no reply from {} within {allowed:?}", self.node.address);
                 return Err(Error::new(ErrorKind::Disconnected, silence));
             }
-            if self.usage == Use::Exclusive {
+            if matches!(self.usage, Use::Exclusive | Use::Acked) {
                 self.watch_node(now)?;
-            } else {
+            }
+            if self.usage != Use::Exclusive {
                 let due =
                     self.usage == Use::Shared && self.node.lost.any_due(now, self.node.settings.doubt_grace);
-                let stale = self.node.settings.proofs && self.node.sample_age(now) >= idle_probe;
+                // What waits for acknowledgements would hold an INFO up, and shows that the connection lives.
+                let held_up = self.usage == Use::Acked && oldest.is_some();
+                let stale = self.usage != Use::Acked
+                    && self.node.settings.proofs
+                    && self.node.sample_age(now) >= idle_probe;
                 // Others can have asked on other connections; this one is to be seen to live, too.
-                let silent = now.duration_since(self.silent_since) >= idle_probe;
+                let silent = !held_up && now.duration_since(self.silent_since) >= idle_probe;
                 if self.probing.is_none() && (due || stale || silent) {
                     self.probe();
                 }
@@ -300,7 +311,7 @@ impl Driver {
             }
             let info = matches!(
                 self.expected.front(),
-                Some(Slot::Leading | Slot::Trailing(_) | Slot::Probe(_))
+                Some(Slot::Leading | Slot::Trailing(_) | Slot::Probe(_) | Slot::Confirming(_))
             );
             if info && self.parser.between_replies() {
                 match reply::text(bytes, at)? {
@@ -324,7 +335,10 @@ impl Driver {
                 Some(_) if info && self.node.settings.proofs => return Err(no_info()),
                 // PING's.
                 Some(_) if info => self.info(None)?,
-                Some(value) => self.reply(value)?,
+                Some(value) => match self.expected.front() {
+                    Some(Slot::Wait(_)) => self.told(value)?,
+                    _ => self.reply(value)?,
+                },
             }
         }
         Ok(())
@@ -392,7 +406,12 @@ impl Driver {
                     self.node.meters.settled(settled);
                 }
             }
-            Some(Slot::Call(_) | Slot::EndOfFlush) | None => {
+            Some(Slot::Confirming(at)) => {
+                let same_stream = progress.is_some_and(|progress| self.witness.marks(&progress));
+                self.batch.calls += self.acking.confirmed(same_stream);
+                sent = Some(at);
+            }
+            Some(Slot::Call(_) | Slot::Wait(_) | Slot::EndOfFlush) | None => {
                 return Err(Error::new(ErrorKind::Protocol, "a reply that nobody asked for"));
             }
         }
@@ -444,8 +463,28 @@ impl Driver {
                     None => write.applied_somewhere(),
                 }
             }
-            answer(call, value, proof);
+            self.answer(call, value, proof);
         }
+    }
+
+    /// Hands a caller their reply, unless they wait for acknowledgements of it.
+    fn answer(&mut self, call: Call, value: Value, proof: Proof) {
+        match call.acks {
+            None => answer(call, value, proof),
+            Some(acks) => self.acking.add(call, acks, value, proof),
+        }
+    }
+
+    /// Takes in what is told of acknowledgements.
+    fn told(&mut self, value: Value) -> Result<(), Error> {
+        if let Some(Slot::Wait(wait)) = self.expected.pop_front() {
+            self.acking.told(wait, value)?;
+            if !self.node.settings.proofs {
+                // Nothing more is asked.
+                self.batch.calls += self.acking.confirmed(true);
+            }
+        }
+        Ok(())
     }
 
     /// Takes in a reply to the call in front.
@@ -511,7 +550,8 @@ impl Driver {
         let Some(Slot::Call(mut call)) = self.expected.pop_front() else {
             return;
         };
-        self.batch.calls += 1;
+        // One that waits for acknowledgements is in flight until then.
+        self.batch.calls += usize::from(call.acks.is_none());
         if let Some(fill) = call.fill.take() {
             if let (Some(feed), Value::Array(replies)) = (&mut self.feed, value) {
                 feed.filled(*fill, replies);
@@ -519,7 +559,7 @@ impl Driver {
             return;
         }
         match call.proof {
-            ProofWanted::Nothing => answer(call, value, Proof::None),
+            ProofWanted::Nothing => self.answer(call, value, Proof::None),
             ProofWanted::Leading => {
                 let proof = self
                     .witness
@@ -558,8 +598,9 @@ impl Driver {
             if let Some(write) = call.write.take() {
                 write.applied_somewhere();
             }
-            answer(call, value, Proof::None);
+            self.answer(call, value, Proof::None);
         }
+        self.acking.lost(error);
         let mut lost = Vec::new();
         let mut slots = std::mem::take(&mut self.expected);
         slots.extend(self.connection.close(error));
@@ -597,8 +638,8 @@ impl Driver {
         match self.usage {
             Use::Shared => self.node.waiters.wake_all(),
             // The shared connection is up, and will not connect anew for their sake.
-            Use::Exclusive if orphans => self.node.orphans.notify_one(),
-            Use::Exclusive | Use::Feed => {}
+            Use::Exclusive | Use::Acked if orphans => self.node.orphans.notify_one(),
+            Use::Exclusive | Use::Acked | Use::Feed => {}
         }
     }
 }
@@ -625,7 +666,7 @@ fn no_info() -> Error {
 
 /// Hands a caller their reply. They may be gone: then nobody else may have it.
 fn answer(call: Call, value: Value, proof: Proof) {
-    let _ = call.reply_to.send(Ok(Answer { value, proof }));
+    let _ = call.reply_to.send(Ok(Answer::new(value, proof)));
 }
 
 /// True for error replies that say that nothing was written. Others (`NOPERM`, `OOM`, …) can come out

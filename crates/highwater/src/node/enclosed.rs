@@ -137,7 +137,7 @@ pub(crate) async fn each_alone(
     let mut values = Vec::with_capacity(sent.len());
     let mut proofs = Vec::with_capacity(sent.len());
     for sent in sent {
-        let Answer { value, proof } = sent.answer.await.map_err(|_| closed())??;
+        let Answer { value, proof, .. } = sent.answer.await.map_err(|_| closed())??;
         values.push(match (proof, value) {
             // The first error is the command's own, the last one only EXEC's about it.
             (Proof::Refused, Value::Array(refusals)) => refusals.into_iter().next().unwrap_or(Value::Nil),
@@ -147,10 +147,7 @@ pub(crate) async fn each_alone(
             }
         });
     }
-    Ok(Answer {
-        value: Value::Array(values),
-        proof: together(proofs),
-    })
+    Ok(Answer::new(Value::Array(values), together(proofs)))
 }
 
 /// What holds for all of several replies: from the least progress to the furthest.

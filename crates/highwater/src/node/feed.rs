@@ -70,6 +70,7 @@ impl Node {
             table: false,
             rights: false,
             feed: true,
+            acks: false,
         };
         let opened = self.open(questions).await?;
         let connection = Connection::new(

@@ -32,6 +32,8 @@ use crate::error::{Error, ErrorKind};
 ///   not in it goes to the primary.
 /// * `HELLO`: RESP3. Needed where connections begin as a user without it; refused, RESP2 is spoken.
 /// * `SELECT`: databases other than 0.
+///
+/// Writes with [`Acks`](crate::Acks) need `+wait` besides, and `+waitaof` for what is to be on disk.
 pub const MINIMAL_ACL: &str = "+info +client|tracking +client|kill +command +hello +select";
 
 /// An ID that no connection has: to see whether `CLIENT KILL` is allowed, without killing any.
@@ -54,6 +56,8 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
     /// Fields of hashes can have a time to live here; asked for the near cache only.
     pub(super) field_ttls: bool,
+    /// Why `WAITAOF` can't be asked, where acknowledgements are to be waited for.
+    pub(super) no_aof: Option<Error>,
 }
 
 /// How a connection is spoken on.
@@ -75,6 +79,8 @@ pub(super) struct Questions {
     pub(super) rights: bool,
     /// Reads are to have their keys tracked, for the near cache.
     pub(super) feed: bool,
+    /// Acknowledgements are to be waited for.
+    pub(super) acks: bool,
 }
 
 /// Opens and introduces a connection.
@@ -137,6 +143,11 @@ pub(super) async fn open(
         }
         _ => {}
     }
+    let no_aof = if questions.acks {
+        talk.may_wait().await?
+    } else {
+        None
+    };
     let table = if questions.table {
         talk.table().await?
     } else {
@@ -154,6 +165,7 @@ pub(super) async fn open(
         table,
         warnings: talk.warnings,
         field_ttls,
+        no_aof,
     })
 }
 
@@ -327,6 +339,37 @@ impl Talk<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Makes sure that acknowledgements can be waited for, and says why not for those from disk.
+    async fn may_wait(&mut self) -> Result<Option<Error>, Error> {
+        let address = self.address;
+        let refused = |command: &str, needs: &str, refusal: &ServerError| {
+            let message = format!("{address} refuses {command}: {refusal}; writes with acks need {needs}");
+            Error::new(ErrorKind::Config, message)
+        };
+        // Nobody has to be waited for.
+        if let Err(refusal) = accepted(self.ask(cmd("WAIT").arg(0).arg(1)).await?) {
+            if is_passing(&refusal) {
+                return Err(self::refused(address, "WAIT", &refusal));
+            }
+            if refusal
+                .details()
+                .is_some_and(|details| details.contains("replica"))
+            {
+                let message = format!("{address} is a replica now, and has nobody's acknowledgements");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            return Err(refused("WAIT", "the right +wait", &refusal));
+        }
+        match accepted(self.ask(cmd("WAITAOF").arg(0).arg(0).arg(1)).await?) {
+            Ok(_) => Ok(None),
+            Err(refusal) if is_passing(&refusal) => Err(self::refused(address, "WAITAOF", &refusal)),
+            Err(refusal) => {
+                let needs = "WAITAOF to know what is on disk: Redis 7.2 or Valkey, and the right +waitaof";
+                Ok(Some(refused("WAITAOF", needs, &refusal)))
+            }
+        }
     }
 
     /// The server's table of commands.

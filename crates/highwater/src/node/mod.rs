@@ -1,5 +1,6 @@
 //! Nodes: one server each, with the pipelined connections to it. The only code that touches sockets.
 
+mod acks;
 mod address;
 mod connection;
 mod driver;
@@ -32,21 +33,22 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::{
+    acks::AckedLinks,
+    driver::{Driver, Use},
+    handshake::{Opened, Questions},
+    lost::LostWrites,
+    waiters::Waiters,
+};
 pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 pub(crate) use self::{
     address::{Address, Tls},
-    connection::{Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request, Sent},
+    connection::{Acknowledgement, Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request, Sent},
     driver::{in_doubt, unsent},
     enclosed::each_alone,
     handshake::{Manners, accepted, bytes, can_not_connect},
     line::Line,
     own::OwnConnection,
-};
-use self::{
-    driver::{Driver, Use},
-    handshake::{Opened, Questions},
-    lost::LostWrites,
-    waiters::Waiters,
 };
 #[cfg(feature = "unstable-internals")]
 pub(crate) use self::{
@@ -162,6 +164,8 @@ pub(crate) struct Node {
     orphans: Notify,
     /// What drives connections of callers' own.
     own: Mutex<JoinSet<()>>,
+    /// Those for writes that wait for acknowledgements.
+    acked: AckedLinks,
     /// Passed over until then.
     suspended: Mutex<Option<Instant>>,
     /// Connections that ended.
@@ -203,6 +207,7 @@ impl Node {
             lost: LostWrites::default(),
             orphans: Notify::new(),
             own: Mutex::default(),
+            acked: AckedLinks::default(),
             suspended: Mutex::new(None),
             disconnects: AtomicU64::new(0),
             before: Mutex::new(None),
@@ -286,6 +291,7 @@ impl Node {
             table: self.expected_role == Role::Primary && self.knowledge.table.get().is_none(),
             rights: true,
             feed: false,
+            acks: false,
         };
         let asked_for_table = questions.table;
         // Whatever the first sample says was so later than now.

@@ -43,26 +43,49 @@ impl Node {
         self: &Arc<Self>,
         held: impl Send + 'static,
     ) -> Result<OwnConnection, Error> {
+        let (own, _) = self
+            .open_driven(Use::Exclusive, self.plainly(Vec::new()), held)
+            .await?;
+        Ok(own)
+    }
+
+    /// Opens a connection that is driven until its handle is dropped, and says why what is on disk can't be waited for
+    /// on it, if that was asked. `held` is kept until it is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what has been opened.
+    pub(super) async fn open_driven(
+        self: &Arc<Self>,
+        usage: Use,
+        questions: Questions,
+        held: impl Send + 'static,
+    ) -> Result<(OwnConnection, Option<Error>), Error> {
         if self.is_closing() {
             return Err(closed());
         }
         let asked = Instant::now();
-        let opened = self.open(self.plainly(Vec::new())).await?;
+        let opened = self.open(questions).await?;
         let first = opened.progress;
-        let connection = Arc::new(Connection::new(
+        let connection = Connection::new(
             opened.write,
             self.settings.bounds,
             opened.manners,
             first.as_ref(),
             self.meters.clone(),
-        ));
+        );
+        let connection = Arc::new(if usage == Use::Acked {
+            connection.with_acks()
+        } else {
+            connection
+        });
         if let Some(progress) = first {
             let at = Instant::now();
             self.publish(Sample { progress, at }, Some(asked));
         }
         let driver = Driver::new(
             Arc::clone(self),
-            Use::Exclusive,
+            usage,
             Arc::clone(&connection),
             (opened.read, opened.buffer),
             opened.identity,
@@ -85,16 +108,17 @@ impl Node {
         while own.try_join_next().is_some() {}
         own.spawn(driving);
         drop(own);
-        Ok(handle)
+        Ok((handle, opened.no_aof))
     }
 
-    fn plainly(&self, lost: Vec<Identity>) -> Questions {
+    pub(super) fn plainly(&self, lost: Vec<Identity>) -> Questions {
         Questions {
             role: self.expected_role,
             lost,
             table: false,
             rights: false,
             feed: false,
+            acks: false,
         }
     }
 
@@ -182,6 +206,13 @@ impl OwnConnection {
         };
         connection.set_patience(patience);
         connection.send(request)
+    }
+
+    /// The connection, as long as something can be sent on it.
+    pub(super) fn live(&self) -> Option<Arc<Connection>> {
+        self.connection
+            .upgrade()
+            .filter(|connection| !connection.is_over())
     }
 
     pub(crate) fn end(&self, ending: Ending) {

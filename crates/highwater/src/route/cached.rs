@@ -127,7 +127,12 @@ impl Router {
             session.record_route(route);
         }
         self.counters.count_read(route, reason);
-        let reply = Reply { value, route, reason };
+        let reply = Reply {
+            value,
+            route,
+            reason,
+            acks: None,
+        };
         let span = self.span(false);
         if !span.is_disabled() {
             record_reply(&span, &reply);

@@ -244,6 +244,7 @@ impl Router {
             value,
             route: Route::Replica,
             reason: Reason::Waited,
+            acks: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Routing: writes to the primary, reads to the replica that is likely to cover them. Hints route,
 //! proofs admit: no reply of a read passes here unless its own proof covers the requirement.
 
+mod acks;
 mod admit;
 mod barrier;
 mod cached;
@@ -36,6 +37,7 @@ pub(crate) use self::{
 };
 use self::{barrier::Barrier, choose::Choice, fallbacks::Place};
 use crate::{
+    acks::Acked,
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
@@ -56,6 +58,8 @@ pub struct Reply {
     pub route: Route,
     /// Why it came from there.
     pub reason: Reason,
+    /// How many have acknowledged a write, where [`Command::acks`] has asked.
+    pub acks: Option<Acked>,
 }
 
 impl Reply {
@@ -164,6 +168,7 @@ impl Router {
         self.check_open()?;
         let class = self.table().await.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
+            self.check_blocking(command)?;
             return Box::pin(self.blocking(command)).await;
         }
         let _in_flight = self.counters.count_in_flight();
@@ -232,7 +237,11 @@ impl Router {
             may_write: true,
             writer,
         };
-        let sent = self.send_to_primary(&request).await?;
+        let sent = match command.acks {
+            None => self.send_to_primary(&request).await?,
+            // Rarer, so it does not make the others' futures larger.
+            Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
+        };
         let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         // The connection has settled what became of it, whatever the outcome.
@@ -252,8 +261,11 @@ impl Router {
             let looks = table.look(&command.packed, command.unit);
             looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
         };
-        let reason = self.admit_write(&read, &answer, reads)?;
-        Ok(self.written(answer.value, reason))
+        let reason = self.admit_write(&read, &answer, reads);
+        match command.acks {
+            None => Ok(self.written(answer.value, reason?)),
+            Some(acks) => self.acknowledged(command, acks, answer, reason),
+        }
     }
 
     /// The proof that gives a write its mark, and the session that is to know of it.
@@ -279,6 +291,7 @@ impl Router {
             value,
             route: Route::Primary,
             reason,
+            acks: None,
         }
     }
 
@@ -407,6 +420,7 @@ impl Router {
                         value,
                         route: Route::Replica,
                         reason,
+                        acks: None,
                     });
                 }
                 Tried::Behind => {}
@@ -488,6 +502,7 @@ impl Router {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
+                acks: None,
             });
         }
         Err(self.unproven())

@@ -109,6 +109,7 @@ impl Own {
             value: Value::Array(values),
             route: Route::Primary,
             reason,
+            acks: None,
         })
     }
 
@@ -137,6 +138,7 @@ impl Own {
                 value: answer.value,
                 route: Route::Primary,
                 reason: Reason::Command,
+                acks: None,
             });
         }
         let _in_flight = router.counters.count_in_flight();
@@ -241,6 +243,7 @@ impl Own {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
+                acks: None,
             };
             router.count(&read, &mut reply);
             return Ok(reply);
