@@ -131,7 +131,10 @@ impl Step<'_> {
             }),
             Some(_) | None => {}
         }
-        process.needs.doubtful |= 1 << writing.write;
+        // One whose caller has gone is in doubt already, or was reported since.
+        if writing.awaited {
+            process.needs.doubtful |= 1 << writing.write;
+        }
         if variant == Variant::LostForgotten {
             process.view.conclude(writing.id, Conclusion::NotSent);
             return;
