@@ -143,7 +143,8 @@ fn go_back(topology: &Topology) {
         for port in [topology.replica(2).port(), home] {
             replica.replicaof("127.0.0.1", port).unwrap();
             replica
-                .wait_for(SOON, "a moved replica's link is up", |info| info.link_up)
+                // A full resync, on a machine that does much else.
+                .wait_for(3 * SOON, "a moved replica's link is up", |info| info.link_up)
                 .unwrap();
             last(STAY, &AtomicBool::new(false));
         }
