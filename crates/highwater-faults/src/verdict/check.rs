@@ -343,8 +343,8 @@ impl Checker<'_> {
             // A reply that says so itself shows what the node has, which need not be what the session depends on.
             Said::Unknown => false,
         };
-        if covers {
-            floors.was_shown(key, version);
+        if let Some(captured) = captured.filter(|_| covers) {
+            floors.was_shown(key, version, &captured);
         }
         let remembered = undisturbed.is_some() && said == Said::Unknown && route == Route::Primary;
         if level == Level::Monotonic && (covers || remembered) {

@@ -31,6 +31,8 @@ pub(super) struct Floors {
 pub(super) struct Captured {
     pub(super) required: u64,
     pub(super) seen: u64,
+    /// What was in doubt, or reported possibly lost.
+    possible: u64,
     /// An acknowledged write that the session depends on is lost, or will be.
     pub(super) depends_on_lost: bool,
     losses: u64,
@@ -44,6 +46,7 @@ impl Floors {
         Captured {
             required: of(&self.required),
             seen: of(&self.seen),
+            possible: of(&self.possible),
             depends_on_lost: !self.lost.is_empty(),
             losses: self.losses,
             reporting: self.reporting > 0,
@@ -84,14 +87,11 @@ impl Floors {
         raise(&mut self.possible, key, version);
     }
 
-    /// The session was shown this by a reply that covers its marks. If it is something that was only possible, it is
-    /// below the marks; if it is later, it may be somebody's write of just now, and says nothing.
-    pub(super) fn was_shown(&mut self, key: Key, version: u64) {
-        if self
-            .possible
-            .get(&key)
-            .is_some_and(|possible| version <= *possible)
-        {
+    /// The session was shown this by a reply that covers the marks which it had when it asked. If it is something that
+    /// was only possible by then, it is below these marks; if it is later, it may be somebody's write of just now, or stand
+    /// in a token that was taken over meanwhile, and says nothing.
+    pub(super) fn was_shown(&mut self, key: Key, version: u64, captured: &Captured) {
+        if version <= captured.possible.max(captured.required) {
             raise(&mut self.required, key, version);
         }
     }

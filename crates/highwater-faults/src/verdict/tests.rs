@@ -252,6 +252,32 @@ fn a_write_in_doubt_is_required_once_it_was_shown() {
     );
 }
 
+/// What a read asks a node for was settled when it began: a token that comes in meanwhile is not covered by its reply.
+#[test]
+fn what_is_shown_while_a_token_comes_in_is_not_required() {
+    let history = |reads: &[Operation]| {
+        let overlapping = Operation {
+            start: 34,
+            end: 44,
+            ..read(2, 34, 2)
+        };
+        let mut history = vec![
+            write(1, 10, 1, DONE),
+            write(1, 20, 2, DOUBT),
+            hand(1, 27, 7),
+            overlapping,
+            adopt(2, 36, 7, false),
+        ];
+        history.extend_from_slice(reads);
+        verdict(&history, NEVER)
+    };
+    assert!(history(&[read(2, 50, 1)]).is_empty());
+    assert_eq!(
+        history(&[read(2, 50, 2), read(2, 60, 1)]),
+        [Broken::ReadYourWrites]
+    );
+}
+
 #[test]
 fn a_key_in_doubt_is_not_written_any_more() {
     let history = [write(1, 10, 1, DOUBT), write(1, 20, 2, DONE)];
