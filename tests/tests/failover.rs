@@ -21,7 +21,7 @@ use common::{NO_PINGS, builder, bulk, from_a_replica, get, set, until};
 use highwater::{
     Client, ClientBuilder, Continuity, Discovery, ErrorKind, Marks, Publisher, Sentinel, Session, Topology,
 };
-use highwater_testkit::{Relay, Sentinels, Server};
+use highwater_testkit::{Relay, Sentinels, Server, wait_until_async};
 use tokio::sync::watch;
 
 /// Sentinels count votes, and on a busy machine count them again.
@@ -93,14 +93,16 @@ async fn a_client_follows_the_sentinels_when_the_primary_dies() {
     // The old one comes back as a replica of the new one, and is used as such.
     sentinels.node(0).restart().unwrap();
     let old = sentinels.relay(0).port().to_string();
-    until("the old primary serves as a replica", || {
+    // Sentinels take some ten seconds for it, on a machine that has nothing else to do.
+    wait_until_async(SOON, "the old primary serves as a replica", || {
         let replicas = client.status().replicas;
         let found = replicas.iter().find(|replica| replica.address.ends_with(&old));
         found.is_some_and(|replica| {
             replica.role == Some("replica") && replica.replication_link_up == Some(true)
         })
     })
-    .await;
+    .await
+    .unwrap();
     client.shutdown().await.unwrap();
 }
 

@@ -54,6 +54,8 @@ pub const PRIMARY_PROBE: Duration = Duration::from_millis(500);
 pub const IDLE_PROBE: Duration = Duration::from_secs(1);
 /// The least time between two `INFO`s that are sent only because somebody waits for a node to catch up.
 pub const PROBE_PACE: Duration = Duration::from_millis(1);
+/// A connection that has lasted for so long is made anew without a pause when it is lost.
+pub const LASTING: Duration = Duration::from_secs(1);
 /// The shortest pause before a connection is tried again. It doubles with each failure, with jitter.
 pub const MIN_BACKOFF: Duration = Duration::from_millis(20);
 /// How often each sentinel is asked, besides what it says by itself.

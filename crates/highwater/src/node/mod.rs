@@ -57,7 +57,7 @@ pub(crate) use self::{
 };
 use crate::{
     command::CommandTable,
-    defaults::{MAX_BACKOFF, MIN_BACKOFF},
+    defaults::{LASTING, MAX_BACKOFF, MIN_BACKOFF},
     error::{Error, ErrorKind},
     lag::Timeline,
     moments::Moments,
@@ -240,8 +240,12 @@ impl Node {
             };
             let (error, driver) = match connected {
                 Ok(mut driver) => {
-                    pause = MIN_BACKOFF;
+                    let since = Instant::now();
                     let error = driver.run().await;
+                    // One that has lasted is made anew at once: Sentinel closes the connections of nodes that it
+                    // has given another place, and those go on.
+                    let lasted = since.elapsed() >= LASTING;
+                    pause = if lasted { Duration::ZERO } else { MIN_BACKOFF };
                     (error, Some(driver))
                 }
                 Err(error) => {
@@ -268,7 +272,7 @@ impl Node {
             // Jitter, so that clients don't come back in step.
             let jittered = pin!(tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)));
             select(jittered, pin!(self.until_closed())).await;
-            pause = (pause * 2).min(MAX_BACKOFF);
+            pause = (pause * 2).clamp(MIN_BACKOFF, MAX_BACKOFF);
         }
         self.set_link(place, Link::Down(closed()));
         self.waiters.wake_all();
