@@ -39,7 +39,7 @@ fn is_clean(report: &Report) {
     println!("{report}");
     assert!(report.is_clean(), "{report}");
     assert!(report.reads.replica > 1000, "{report}");
-    assert!(report.at_risk.total() > 200, "{report}");
+    assert!(report.at_risk.total() > 1000, "{report}");
 }
 
 /// The clients' connections, the replication and the replicas fail, in any combination.
