@@ -38,8 +38,14 @@ pub(crate) struct View {
 /// Generations are numbered through, so that no two feeds ever have the same.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 
-fn next_generation() -> u64 {
-    NEXT_GENERATION.fetch_add(1, Ordering::Relaxed)
+impl View {
+    /// A new generation: nothing that was brought before is valid, and nothing is known.
+    fn of_nothing() -> Self {
+        Self {
+            generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
+            progress: None,
+        }
+    }
 }
 
 /// One feed, as readers and callers share it.
@@ -75,10 +81,7 @@ pub(crate) enum FeedLink {
 
 impl Feed {
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
-        let view = View {
-            generation: next_generation(),
-            progress: None,
-        };
+        let view = View::of_nothing();
         Arc::new(Self {
             node,
             view: ArcSwap::from_pointee(view),
@@ -98,10 +101,7 @@ impl Feed {
 
     /// Its connection has ended: nothing that it brought is valid any more.
     pub(crate) fn is_down(&self, why: &Error) {
-        self.publish(View {
-            generation: next_generation(),
-            progress: None,
-        });
+        self.publish(View::of_nothing());
         self.set_link(FeedLink::Down(why.to_string()));
     }
 
@@ -278,10 +278,7 @@ struct Pending {
 impl FeedWriter {
     /// For a connection that is new: nothing of an earlier one is valid.
     pub(crate) fn new(feed: Arc<Feed>, shared: Arc<Shared>, field_ttls: bool) -> Self {
-        let view = View {
-            generation: next_generation(),
-            progress: None,
-        };
+        let view = View::of_nothing();
         feed.publish(view);
         Self {
             feed,
@@ -359,10 +356,7 @@ impl FeedWriter {
     fn flush(&mut self) {
         self.clock += 1;
         self.flushed = self.clock;
-        self.view = View {
-            generation: next_generation(),
-            progress: None,
-        };
+        self.view = View::of_nothing();
         self.feed.publish(self.view);
         self.shared.flushed();
     }
