@@ -22,6 +22,9 @@ pub struct Common {
     /// Only these contenders, and redis-rs
     #[arg(long, value_name = "CONTENDER,…", value_delimiter = ',')]
     pub contenders: Vec<Contender>,
+    /// Leave redis-rs out: for a profiler. Ratios are then to the first of the others
+    #[arg(long)]
+    pub alone: bool,
     /// How many callers [default: 1, 8, 64, 256, 1024; the delayed mix: 256]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub callers: Vec<usize>,
@@ -49,10 +52,13 @@ impl Common {
         chosen(&self.only)
     }
 
-    /// The contenders, in order, redis-rs first.
+    /// The contenders, in order, redis-rs first unless it is left out.
     #[must_use]
     pub fn contenders(&self) -> Vec<Contender> {
         let mut contenders = chosen(&self.contenders);
+        if self.alone {
+            return contenders;
+        }
         contenders.retain(|contender| *contender != Contender::RedisRs);
         contenders.insert(0, Contender::RedisRs);
         contenders

@@ -201,7 +201,7 @@ async fn compare(
             }
         }
     }
-    // redis-rs is the first.
+    // redis-rs is the first, if it takes part.
     let base = measured.first().cloned().unwrap_or_default();
     contenders
         .iter()

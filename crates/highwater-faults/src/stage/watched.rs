@@ -19,6 +19,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How long the order to fail over is repeated while it is refused.
 const INSISTENCE: Duration = Duration::from_secs(2);
+/// How long sentinels take to agree at most, when they can.
+const AGREEMENT: Duration = Duration::from_secs(60);
 
 /// A primary and its replicas, each behind a relay that everybody reaches it through, and sentinels.
 #[derive(Debug)]
@@ -154,6 +156,24 @@ impl Watched {
             all &= info.link_up;
         }
         all.then_some(primary)
+    }
+
+    /// Waits until sentinels agree. `SENTINEL FAILOVER` takes a number without a vote, and an automatic failover beside
+    /// it can take the same one: then they disagree for good, until an operator orders one more.
+    fn agreement(&self) -> Result<usize, Error> {
+        let begun = Instant::now();
+        loop {
+            let mut primary = None;
+            let agreed = wait_until(AGREEMENT, "sentinels agree on a primary that all follow", || {
+                primary = self.agreed();
+                primary.is_some()
+            });
+            match (agreed, primary) {
+                (Ok(()), Some(primary)) => return Ok(primary),
+                (Err(error), _) if begun.elapsed() > SOON => return Err(error.into()),
+                _ => self.fail_over(),
+            }
+        }
     }
 
     /// The node that a sentinel takes for the primary.
@@ -316,12 +336,7 @@ impl Stage for Watched {
                 sentinel.restart()?;
             }
         }
-        let mut primary = None;
-        wait_until(SOON, "sentinels agree on a primary that all follow", || {
-            primary = self.agreed();
-            primary.is_some()
-        })?;
-        let primary = primary.ok_or("no primary")?;
+        let primary = self.agreement()?;
         for node in (0..WATCHED).filter(|node| *node != primary) {
             wait_in_sync(self.deployment.node(node), self.deployment.node(primary))?;
         }
