@@ -145,7 +145,7 @@ async fn visit(
     stop: &AtomicBool,
     done: &AtomicU64,
 ) {
-    let mut caller = highwater_caller(client.clone(), vec![Session::new()]);
+    let mut caller = highwater_caller(client, &[Session::new()]);
     let mut works = KINDS.map(|kind| Work::new(kind, data, number, 1, since));
     for turn in 0..VISIT / STRETCH {
         let work = &mut works[usize::try_from(turn).unwrap_or_default() % KINDS.len()];

@@ -7,34 +7,33 @@ use redis::AsyncCommands;
 
 use super::{Caller, redis_rs::pipeline};
 
-/// A caller with its sessions; without any, it belongs to none.
+/// A caller with a connection for each of its sessions, or with one that belongs to none.
 #[derive(Debug)]
 pub(super) struct Highwater {
-    client: Client,
-    sessions: Vec<Session>,
+    connections: Vec<SessionConnection>,
     session: usize,
-    level: Option<Consistency>,
 }
 
 impl Highwater {
-    pub(super) fn new(client: Client, sessions: Vec<Session>, level: Option<Consistency>) -> Self {
+    pub(super) fn new(client: &Client, sessions: &[Session], level: Option<Consistency>) -> Self {
+        let mut connections: Vec<_> = sessions.iter().map(|session| client.with(session)).collect();
+        if connections.is_empty() {
+            connections.push(client.without_session());
+        }
+        if let Some(level) = level {
+            connections = connections
+                .into_iter()
+                .map(|connection| connection.at(level))
+                .collect();
+        }
         Self {
-            client,
-            sessions,
+            connections,
             session: 0,
-            level,
         }
     }
 
-    fn connection(&self) -> SessionConnection {
-        let connection = match self.sessions.get(self.session) {
-            Some(session) => self.client.with(session),
-            None => self.client.without_session(),
-        };
-        match self.level {
-            Some(level) => connection.at(level),
-            None => connection,
-        }
+    fn connection(&mut self) -> &mut SessionConnection {
+        &mut self.connections[self.session]
     }
 }
 
@@ -50,7 +49,7 @@ impl Caller for Highwater {
     }
 
     async fn get_all(&mut self, keys: &[String]) -> Vec<Vec<u8>> {
-        pipeline(keys).query_async(&mut self.connection()).await.unwrap()
+        pipeline(keys).query_async(self.connection()).await.unwrap()
     }
 
     async fn hash(&mut self, key: &str) -> HashMap<String, String> {

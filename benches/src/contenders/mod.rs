@@ -124,7 +124,7 @@ impl Contender {
 
 /// A caller of highwater, with these sessions.
 #[must_use]
-pub fn highwater_caller(client: Client, sessions: Vec<Session>) -> impl Caller {
+pub fn highwater_caller(client: &Client, sessions: &[Session]) -> impl Caller {
     Highwater::new(client, sessions, None)
 }
 
@@ -210,7 +210,7 @@ impl Clients {
         };
         let ours = |level| {
             closed_loop(task, move |_| {
-                Highwater::new(self.highwater.clone(), sessions(Some(&self.session)), level)
+                Highwater::new(&self.highwater, &sessions(Some(&self.session)), level)
             })
         };
         match contender {
@@ -229,7 +229,7 @@ impl Clients {
             Contender::Highwater => ours(None).await,
             Contender::HighwaterMonotonic => ours(Some(Consistency::Monotonic)).await,
             Contender::HighwaterFree => {
-                closed_loop(task, |_| Highwater::new(self.highwater.clone(), Vec::new(), None)).await
+                closed_loop(task, |_| Highwater::new(&self.highwater, &[], None)).await
             }
             Contender::Raw => raw::lock_step(self.ports, task).await,
             Contender::ServerBenchmark => match &self.server_benchmark {

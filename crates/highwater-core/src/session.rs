@@ -1,6 +1,9 @@
 //! Sessions: the shared handle on what one user depends on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use crate::{
     Conclusion, Consistency, Continuity, Edges, History, Mark, Marks, Offset, Progress, Requirement, Route,
@@ -23,14 +26,20 @@ use crate::{
 /// # Ok::<(), highwater_core::ParseHistoryError>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Session(Arc<Mutex<State>>);
+pub struct Session(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Counted at each read, and of no consequence for anything else: not behind the lock.
+    routes: [AtomicU32; Route::ALL.len()],
+}
 
 #[derive(Debug, Default)]
 struct State {
     view: View,
     id: Option<SessionId>,
     level: Option<Consistency>,
-    routes: RouteCounts,
     version: u64,
 }
 
@@ -48,11 +57,15 @@ impl Session {
     #[must_use]
     pub fn resume(token: impl Into<Token>) -> Self {
         let Token { marks, id } = token.into();
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             view: View::of(marks),
             id,
             ..State::default()
-        })))
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            ..Shared::default()
+        }))
     }
 
     /// Everything that the session depends on now, and its identity: for a job, a queue, or a
@@ -104,7 +117,7 @@ impl Session {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change under the lock leaves the state whole, so a panic elsewhere can't spoil it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that the session depends on now. Writes whose outcome is not known appear as marks
@@ -155,24 +168,46 @@ impl Session {
     /// Where the session's reads came from so far.
     #[must_use]
     pub fn routes(&self) -> RouteCounts {
-        self.state().routes
+        let of = |route| self.count(route).load(Ordering::Relaxed);
+        RouteCounts {
+            cache: of(Route::Cache),
+            replica: of(Route::Replica),
+            primary: of(Route::Primary),
+        }
     }
 
     /// Counts a read.
     pub fn record_route(&self, route: Route) {
-        let mut state = self.state();
-        let count = match route {
-            Route::Cache => &mut state.routes.cache,
-            Route::Replica => &mut state.routes.replica,
-            Route::Primary => &mut state.routes.primary,
-        };
-        *count = count.saturating_add(1);
+        self.count(route).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, route: Route) -> &AtomicU32 {
+        let [cache, replica, primary] = &self.0.routes;
+        match route {
+            Route::Cache => cache,
+            Route::Replica => replica,
+            Route::Primary => primary,
+        }
     }
 
     /// What a read in `scope` at `level` must cover.
     #[must_use]
     pub fn requirement(&self, scope: &Scope, level: Consistency) -> Requirement {
         self.state().view.requirement(scope, level)
+    }
+
+    /// The level of a read that asks for `asked`, and what it must cover in `scope`: the session's own level, and then
+    /// `usual`, serve where nothing is asked for.
+    #[must_use]
+    pub fn read(
+        &self,
+        scope: &Scope,
+        asked: Option<Consistency>,
+        usual: Consistency,
+    ) -> (Consistency, Requirement) {
+        let state = self.state();
+        let level = asked.or(state.level).unwrap_or(usual);
+        (level, state.view.requirement(scope, level))
     }
 
     /// Starts a write in `history`. The first half goes with the command to the connection, which

@@ -4,7 +4,7 @@ use std::{sync::Arc, sync::atomic::AtomicBool, time::Duration};
 
 use highwater_core::{Consistency, Role, Scope};
 use redis::ProtocolVersion;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -18,7 +18,7 @@ use crate::{
     layers::{CommandService, Layers},
     node::{Bounds, Knowledge, NodeAddress, Settings},
     route::{BlockingPool, Counters, Fallbacks, Policy, Reply, Router, Strays, Unmet},
-    topology::{Change, Discovery, Members, Registry, Steward, Topology, steward},
+    topology::{Change, Discovery, Members, Registry, Roster, Steward, Topology, steward},
 };
 #[cfg(feature = "tls")]
 use crate::{node::Tls, tls::TlsOptions};
@@ -466,7 +466,7 @@ impl ClientBuilder {
             doubt_grace: self.doubt_grace,
             on_possibly_lost: self.on_possibly_lost,
             on_unknown_history: self.on_unknown_history,
-            members: watch::Sender::new(Arc::new(members)),
+            members: Roster::new(members),
             steward: Steward::default(),
             connect_timeout: self.connect_timeout,
             knowledge: Arc::clone(&knowledge),

@@ -246,10 +246,10 @@ impl Connection {
             load: AtomicUsize::new(0),
             meters,
             queue: Mutex::new(Queue {
-                out: Vec::with_capacity(4096),
+                out: Vec::new(),
                 stuck: None,
-                spare: Vec::with_capacity(4096),
-                staged: VecDeque::with_capacity(64),
+                spare: Vec::new(),
+                staged: VecDeque::new(),
                 open: OpenFlush::default(),
                 writing: false,
                 gathering: false,
@@ -282,6 +282,11 @@ impl Connection {
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing that can panic happens under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when reads that need a proof travel in a transaction with their INFO: the connection has no tracking.
+    pub(crate) fn encloses(&self) -> bool {
+        !self.manners.tracking
     }
 
     /// How many requests have no answer yet: for choosing among nodes.

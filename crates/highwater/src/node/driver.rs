@@ -115,7 +115,7 @@ impl Driver {
             socket,
             buffer,
             parser: Parser::default(),
-            expected: VecDeque::with_capacity(64),
+            expected: VecDeque::new(),
             collected: Vec::new(),
             untrailed: Vec::new(),
             acking: Acking::default(),

@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::{Either, select};
 use highwater_core::{Edge, Edges, History, Offset, Progress, Role, Scope};
 use redis::ProtocolVersion;
@@ -117,6 +118,17 @@ pub(crate) struct Sample {
     pub(crate) at: Instant,
 }
 
+/// Tells nodes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeId(u64);
+
+impl NodeId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// How it stands with one of a node's connections.
 #[derive(Debug)]
 enum Link {
@@ -137,9 +149,10 @@ pub(crate) struct Links {
     pub(crate) error: Option<Error>,
 }
 
-/// One server.
+/// One server. What each read looks at is behind no lock: readers on other cores would wait for it.
 #[derive(Debug)]
 pub(crate) struct Node {
+    pub(crate) id: NodeId,
     pub(crate) address: Address,
     /// What the configuration says that it is.
     pub(crate) expected_role: Role,
@@ -149,13 +162,13 @@ pub(crate) struct Node {
     pub(crate) preferred: bool,
     settings: Settings,
     knowledge: Arc<Knowledge>,
-    links: Box<[RwLock<Link>]>,
+    links: Box<[ArcSwap<Link>]>,
     /// Counts changes of the links.
     changes: watch::Sender<u64>,
     /// No more connections are made; those that are there end when all is answered.
     closing: watch::Sender<bool>,
     /// The last progress: a hint for routing, never a proof (law 4).
-    hint: Mutex<Option<Sample>>,
+    hint: ArcSwapOption<Sample>,
     lag: Mutex<crate::lag::Lag>,
     waiters: Waiters,
     /// Writes of lost connections.
@@ -166,8 +179,9 @@ pub(crate) struct Node {
     own: Mutex<JoinSet<()>>,
     /// Those for writes that wait for acknowledgements.
     acked: AckedLinks,
-    /// Passed over until then.
-    suspended: Mutex<Option<Instant>>,
+    /// Passed over until so many nanoseconds after it was made.
+    suspended: AtomicU64,
+    made: Instant,
     /// Connections that ended.
     disconnects: AtomicU64,
     /// What the last connection's last sample said.
@@ -190,25 +204,27 @@ impl Node {
         let meters = NodeMeters::new(&settings.scope, &address);
         meters.up(false);
         Arc::new(Self {
+            id: NodeId::next(),
             address,
             expected_role,
             zone,
             preferred,
             knowledge,
             links: (0..settings.connections.max(1))
-                .map(|_| RwLock::new(Link::Connecting))
+                .map(|_| ArcSwap::from_pointee(Link::Connecting))
                 .collect(),
             settings,
             changes: watch::Sender::new(0),
             closing: watch::Sender::new(false),
-            hint: Mutex::new(None),
+            hint: ArcSwapOption::empty(),
             lag: Mutex::default(),
             waiters: Waiters::default(),
             lost: LostWrites::default(),
             orphans: Notify::new(),
             own: Mutex::default(),
             acked: AckedLinks::default(),
-            suspended: Mutex::new(None),
+            suspended: AtomicU64::new(0),
+            made: Instant::now(),
             disconnects: AtomicU64::new(0),
             before: Mutex::new(None),
             meters,
@@ -259,8 +275,7 @@ impl Node {
                 self.lost_connection(&error);
             }
             if self.links().up == 0 {
-                let last = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(last) = last {
+                if let Some(last) = self.hint.swap(None) {
                     *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.progress);
                 }
                 self.meters.up(false);
@@ -385,7 +400,7 @@ impl Node {
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
         for link in &self.links {
-            if let Link::Up(connection) = &*link.read().unwrap_or_else(PoisonError::into_inner) {
+            if let Link::Up(connection) = &**link.load() {
                 connection.drain(&closed());
             }
         }
@@ -403,7 +418,7 @@ impl Node {
 
     fn set_link(&self, place: usize, link: Link) {
         if let Some(slot) = self.links.get(place) {
-            *slot.write().unwrap_or_else(PoisonError::into_inner) = link;
+            slot.store(Arc::new(link));
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -411,7 +426,7 @@ impl Node {
     pub(crate) fn links(&self) -> Links {
         let mut links = Links::default();
         for link in &self.links {
-            match &*link.read().unwrap_or_else(PoisonError::into_inner) {
+            match &**link.load() {
                 Link::Connecting => links.connecting = true,
                 Link::Up(connection) => {
                     links.up += 1;
@@ -432,27 +447,30 @@ impl Node {
     ///
     /// Why there is none.
     pub(crate) fn connection(&self) -> Result<Arc<Connection>, Error> {
-        // Nearly always there is one, and nothing to compare.
-        if let [only] = &*self.links
-            && let Link::Up(connection) = &*only.read().unwrap_or_else(PoisonError::into_inner)
-        {
-            return Ok(Arc::clone(connection));
-        }
-        let mut chosen: Option<(usize, Arc<Connection>)> = None;
+        self.with_connection(Arc::clone)
+            .ok_or_else(|| self.no_connection())
+    }
+
+    /// Uses the connection with the least in flight, if there is one.
+    pub(crate) fn with_connection<T>(&self, of: impl FnOnce(&Arc<Connection>) -> T) -> Option<T> {
+        let mut chosen = None;
         for link in &self.links {
-            if let Link::Up(connection) = &*link.read().unwrap_or_else(PoisonError::into_inner) {
-                let load = connection.load();
-                if chosen.as_ref().is_none_or(|(least, _)| load < *least) {
-                    chosen = Some((load, Arc::clone(connection)));
-                }
-                if load == 0 {
-                    break;
-                }
+            let link = link.load();
+            let Link::Up(connection) = &**link else {
+                continue;
+            };
+            let load = connection.load();
+            if chosen.as_ref().is_none_or(|(least, _)| load < *least) {
+                chosen = Some((load, link));
+            }
+            if load == 0 {
+                break;
             }
         }
-        chosen
-            .map(|(_, connection)| connection)
-            .ok_or_else(|| self.no_connection())
+        match &**chosen?.1 {
+            Link::Up(connection) => Some(of(connection)),
+            Link::Connecting | Link::Down(_) => None,
+        }
     }
 
     fn no_connection(&self) -> Error {
@@ -513,7 +531,7 @@ impl Node {
 
     /// The last progress that the node told: a hint.
     pub(crate) fn hint(&self) -> Option<Sample> {
-        *self.hint.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hint.load().as_deref().copied()
     }
 
     pub(super) fn sample_age(&self, now: Instant) -> Duration {
@@ -532,18 +550,15 @@ impl Node {
 
     /// Passes the node over for a while: it said that it can't answer now.
     pub(crate) fn suspend(&self, pause: Duration) {
-        *self.suspended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
+        self.suspended
+            .store(nanoseconds(self.made.elapsed() + pause), Ordering::Relaxed);
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
-        let mut suspended = self.suspended.lock().unwrap_or_else(PoisonError::into_inner);
-        match *suspended {
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                *suspended = None;
-                false
-            }
-            None => false,
+        match self.suspended.load(Ordering::Relaxed) {
+            // Never, which is nearly always so, and asks for no clock.
+            0 => false,
+            until => nanoseconds(self.made.elapsed()) < until,
         }
     }
 
@@ -561,12 +576,9 @@ impl Node {
     /// its INFO was sent, where that is known.
     pub(super) fn publish(&self, sample: Sample, sent: Option<Instant>) {
         let progress = &sample.progress;
-        let before = self
-            .hint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(sample);
-        if let Some(before) = &before
+        let before = self.hint.swap(Some(Arc::new(sample)));
+        let before = before.as_deref();
+        if let Some(before) = before
             && (before.progress.history != progress.history || before.progress.role != progress.role)
         {
             self.tell_changes(&before.progress, progress);
@@ -647,4 +659,9 @@ impl Node {
             connection.wake_driver();
         }
     }
+}
+
+/// Half a millennium at most.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

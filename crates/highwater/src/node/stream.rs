@@ -109,12 +109,14 @@ pub(crate) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// As much as one read takes in.
+    /// To begin with: a connection that is seldom used needs no more.
+    const LEAST: usize = 4 * 1024;
+    /// As much as one read takes in, once there is so much to read at once.
     const SIZE: usize = 64 * 1024;
 
     pub(crate) fn new() -> Self {
         Self {
-            bytes: vec![0; Self::SIZE],
+            bytes: vec![0; Self::LEAST],
             start: 0,
             end: 0,
         }
@@ -144,13 +146,14 @@ impl ReadBuffer {
         }
     }
 
-    /// Room for more; at least a quarter of [`Self::SIZE`].
+    /// Room for more; at least a quarter of what there is for one read.
     pub(crate) fn space(&mut self) -> &mut [u8] {
-        if self.bytes.len() - self.end < Self::SIZE / 4 {
+        let least = self.bytes.len().clamp(Self::LEAST, Self::SIZE) / 4;
+        if self.bytes.len() - self.end < least {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-            if self.bytes.len() - self.end < Self::SIZE / 4 {
-                self.bytes.resize(self.bytes.len() * 2, 0);
+            if self.bytes.len() - self.end < least {
+                self.grow();
             }
         }
         self.bytes.get_mut(self.end..).unwrap_or_default()
@@ -158,6 +161,14 @@ impl ReadBuffer {
 
     pub(crate) fn filled(&mut self, len: usize) {
         self.end = (self.end + len).min(self.bytes.len());
+        if self.end == self.bytes.len() && self.end < Self::SIZE {
+            // There was no less to read than there was room.
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        self.bytes.resize((self.bytes.len() * 2).max(Self::LEAST), 0);
     }
 }
 
@@ -207,5 +218,41 @@ impl WriteHalf {
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.poll_write_ready(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads all of `bytes`, and says what the buffer has come to.
+    fn read(buffer: &mut ReadBuffer, mut bytes: &[u8]) -> usize {
+        while !bytes.is_empty() {
+            let space = buffer.space();
+            assert!(space.len() >= ReadBuffer::LEAST / 4, "{} bytes of room", space.len());
+            let len = space.len().min(bytes.len());
+            space[..len].copy_from_slice(&bytes[..len]);
+            buffer.filled(len);
+            bytes = &bytes[len..];
+        }
+        buffer.bytes.len()
+    }
+
+    #[test]
+    fn a_buffer_grows_with_what_there_is_to_read() {
+        let mut buffer = ReadBuffer::new();
+        for _ in 0..100 {
+            assert_eq!(read(&mut buffer, &[1; 100]), ReadBuffer::LEAST);
+            buffer.consume(100);
+        }
+        // A reply of a megabyte and more is kept whole, and its room is not kept.
+        let large: Vec<u8> = (0..=255).cycle().take(20 * ReadBuffer::SIZE).collect();
+        read(&mut buffer, &large);
+        assert_eq!(buffer.unread(), large);
+        buffer.consume(1);
+        assert_eq!(buffer.unread(), &large[1..]);
+        buffer.consume(large.len());
+        assert_eq!(buffer.bytes.len(), ReadBuffer::SIZE);
+        assert!(buffer.unread().is_empty());
     }
 }

@@ -30,18 +30,19 @@ impl Router {
     /// What the reply to a command must cover, as far as that is known.
     pub(super) fn snapshot<'a>(&self, command: &'a Command) -> Read<'a> {
         let session = command.session.as_ref();
-        let level = command
-            .level
-            .or_else(|| session.and_then(Session::level))
-            .unwrap_or(self.level);
-        let requirement = session
-            .filter(|_| self.proofs)
-            .map(|session| session.requirement(&self.scope, level));
+        let (level, requirement) = match session {
+            Some(session) => session.read(&self.scope, command.level, self.level),
+            None => (command.level.unwrap_or(self.level), Requirement::default()),
+        };
         Read {
             command,
             session,
             level,
-            requirement: requirement.unwrap_or_default(),
+            requirement: if self.proofs {
+                requirement
+            } else {
+                Requirement::default()
+            },
             at_replicas: None,
             waived: None,
             proven: self.proofs,
@@ -204,6 +205,15 @@ impl Read<'_> {
             requirement: self.requirement.without_barrier(),
             at_replicas: self.at_replicas.clone(),
             ..*self
+        }
+    }
+
+    /// The proof that this read needs of a replica.
+    pub(super) fn replicas_proof(&self) -> ProofWanted {
+        match self.level {
+            Consistency::Monotonic if self.session.is_some() => ProofWanted::Both,
+            _ if self.at_replicas().is_empty() => ProofWanted::Nothing,
+            _ => ProofWanted::Leading,
         }
     }
 

@@ -88,8 +88,8 @@ impl Router {
 
     /// A replica that is likely to cover the read by now, if there is one.
     pub(crate) fn replica_for(&self, read: &Read<'_>) -> Option<(Arc<Node>, Arc<Connection>)> {
-        match self.choose(read.at_replicas(), None, &mut None) {
-            Choice::Ask(node, connection) => Some((node, connection)),
+        match self.choose(&self.members.now(), read.at_replicas(), None, &mut None) {
+            Choice::Ask(node) => Some((Arc::clone(node), node.connection().ok()?)),
             Choice::Wait(..) | Choice::Primary(_) => None,
         }
     }
@@ -140,10 +140,14 @@ impl Router {
         reply
     }
 
-    /// A place among what is in flight: callers queue for it.
+    /// A place among what is in flight, of which the client bounds the number: callers queue for it, in order.
     pub(crate) async fn place_in_line(&self) -> Result<(InFlight<'_>, SemaphorePermit<'_>), Error> {
         let in_flight = self.counters.count_in_flight();
-        let permit = self.permits.acquire().await.map_err(|_| closed())?;
+        let permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            // Rare, so it does not make every call's future larger.
+            Err(_) => Box::pin(self.permits.acquire()).await.map_err(|_| closed())?,
+        };
         Ok((in_flight, permit))
     }
 }

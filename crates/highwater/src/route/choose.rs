@@ -7,15 +7,16 @@ use highwater_core::{Coverage, Point, Reason, Requirement, Role};
 use super::Router;
 use crate::{
     defaults::HINT_AGE,
-    node::{Connection, Node, Sample},
+    node::{Node, NodeId, Sample},
+    topology::Members,
 };
 
 /// Where a read goes next.
-pub(super) enum Choice {
+pub(super) enum Choice<'a> {
     /// To this replica now.
-    Ask(Arc<Node>, Arc<Connection>),
+    Ask(&'a Arc<Node>),
     /// To no replica yet: this one is likely to reach the point before the time.
-    Wait(Arc<Node>, Point, Instant),
+    Wait(&'a Arc<Node>, Point, Instant),
     /// To the primary.
     Primary(Reason),
 }
@@ -25,18 +26,18 @@ impl Router {
     /// preferred zone if there are such;
     /// else the one that is likely to have caught up soonest, if that is within the wait; else the
     /// primary.
-    pub(super) fn choose(
+    pub(super) fn choose<'a>(
         &self,
+        members: &'a Members,
         requirement: &Requirement,
-        failed: Option<&Arc<Node>>,
+        failed: Option<NodeId>,
         deadline: &mut Option<Instant>,
-    ) -> Choice {
-        let members = self.members.borrow();
+    ) -> Choice<'a> {
         let usable = || {
             members
                 .replicas
                 .iter()
-                .filter(|node| !failed.is_some_and(|failed| Arc::ptr_eq(failed, node)))
+                .filter(|node| failed != Some(node.id))
                 .filter_map(|node| Some((node, node.usable(requirement)?)))
         };
         let covered = || {
@@ -49,8 +50,8 @@ impl Router {
         } else {
             None
         };
-        if let Some((node, connection)) = near.or_else(|| less_loaded(covered())) {
-            return Choice::Ask(Arc::clone(node), connection);
+        if let Some(node) = near.or_else(|| less_loaded(covered())) {
+            return Choice::Ask(node);
         }
         // The hints are behind. They may be old: go by when each replica is likely to be there.
         let Some(point) = requirement.points().first().copied() else {
@@ -74,16 +75,13 @@ impl Router {
         }
         if ready <= now {
             // By now it should be there, and only its last word is old: the proof will tell.
-            return match node.connection() {
-                Ok(connection) => Choice::Ask(Arc::clone(node), connection),
-                Err(_) => Choice::Primary(Reason::Unhealthy),
-            };
+            return Choice::Ask(node);
         }
         if ready > deadline {
             node.refresh_hint(HINT_AGE);
             return Choice::Primary(Reason::Behind);
         }
-        Choice::Wait(Arc::clone(node), point, deadline)
+        Choice::Wait(node, point, deadline)
     }
 
     pub(super) fn ready_at(&self, node: &Node, sample: &Sample, point: Point, now: Instant) -> Instant {
@@ -99,33 +97,28 @@ impl Router {
 }
 
 /// The less loaded of two of these, chosen at random.
-fn less_loaded<'a>(
-    nodes: impl Iterator<Item = (&'a Arc<Node>, Sample)>,
-) -> Option<(&'a Arc<Node>, Arc<Connection>)> {
-    let mut chosen: [Option<(&Arc<Node>, Arc<Connection>)>; 2] = [None, None];
+fn less_loaded<'a>(nodes: impl Iterator<Item = (&'a Arc<Node>, Sample)>) -> Option<&'a Arc<Node>> {
+    let mut chosen: [Option<&Arc<Node>>; 2] = [None, None];
     // Reservoir sampling: each pair is equally likely, and nothing is allocated.
-    let mut seen = 0;
-    for (node, _) in nodes {
-        let Ok(connection) = node.connection() else {
-            continue;
-        };
+    for (seen, (node, _)) in nodes.enumerate() {
         let place = if seen < 2 { seen } else { fastrand::usize(..=seen) };
-        seen += 1;
         if let Some(slot) = chosen.get_mut(place) {
-            *slot = Some((node, connection));
+            *slot = Some(node);
         }
     }
-    match chosen {
-        [Some(one), Some(other)] => {
-            let (a, b) = (one.1.load(), other.1.load());
-            Some(if a < b || (a == b && fastrand::bool()) {
-                one
-            } else {
-                other
-            })
-        }
-        [one, other] => one.or(other),
-    }
+    let [Some(one), Some(other)] = chosen else {
+        return chosen[0];
+    };
+    // One that has just lost its connection is loaded most.
+    let [a, b] = [one, other].map(|node| {
+        node.with_connection(|connection| connection.load())
+            .unwrap_or(usize::MAX)
+    });
+    Some(if a < b || (a == b && fastrand::bool()) {
+        one
+    } else {
+        other
+    })
 }
 
 impl Node {

@@ -22,7 +22,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Read, Reply, Router, Tried, choose::Choice, closed};
+use super::{Asked, Read, Reply, Router, Tried, choose::Choice, closed};
 use crate::{
     defaults::HINT_AGE,
     error::{Error, ErrorKind},
@@ -231,10 +231,13 @@ impl Router {
 
     /// The reply of a replica that has caught up by its last word, if one has and proves it.
     async fn look_again(&self, bound: &Fallbacks, read: &Read<'_>) -> Option<Reply> {
-        let Choice::Ask(node, connection) = self.choose(read.at_replicas(), None, &mut None) else {
-            return None;
+        let members = self.members.now();
+        let (node, asked) = match self.choose(&members, read.at_replicas(), None, &mut None) {
+            Choice::Ask(node) => (node.id, Asked::replica(node, read)),
+            Choice::Wait(..) | Choice::Primary(_) => return None,
         };
-        let Tried::Admitted(value) = self.try_replica(read, &node, &connection).await else {
+        drop(members);
+        let Tried::Admitted(value) = self.try_replica(read, node, asked).await else {
             return None;
         };
         for _ in 0..2 {

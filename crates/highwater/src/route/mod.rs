@@ -27,7 +27,7 @@ use highwater_core::{
     Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
 };
 use redis::Value;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tracing::{Instrument, Span, field::Empty};
 
 pub use self::counters::{Anomalies, ReadCount};
@@ -41,8 +41,8 @@ use crate::{
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
-    node::{Answer, Connection, Knowledge, Node, Proof, ProofWanted, Request, each_alone, in_doubt},
-    topology::{Members, Steward},
+    node::{Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, each_alone, in_doubt},
+    topology::{Members, Roster, Steward},
 };
 
 /// Bounds of staleness below this are served by the primary: samples of it are not taken so often.
@@ -102,7 +102,7 @@ pub(crate) struct Router {
     pub(crate) on_possibly_lost: Policy,
     pub(crate) on_unknown_history: Policy,
     /// The nodes in use.
-    pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) members: Roster,
     /// What changes them.
     pub(crate) steward: Steward,
     /// How long a caller waits to be told for the first time which node is the primary.
@@ -134,16 +134,16 @@ impl Router {
 
     /// The nodes in use now.
     pub(crate) fn members(&self) -> Arc<Members> {
-        Arc::clone(&self.members.borrow())
+        self.members.get()
     }
 
     pub(crate) fn set_members(&self, members: Members) {
-        self.members.send_replace(Arc::new(members));
+        self.members.set(members);
     }
 
     /// The database that all nodes' addresses name.
     pub(crate) fn database(&self) -> i64 {
-        let members = self.members.borrow();
+        let members = self.members.now();
         members.nodes().next().map_or(0, |node| node.address.database)
     }
 
@@ -171,9 +171,7 @@ impl Router {
             self.check_blocking(command)?;
             return Box::pin(self.blocking(command)).await;
         }
-        let _in_flight = self.counters.count_in_flight();
-        // The client's bound on what is in flight: callers queue here, in order.
-        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
+        let _place = self.place_in_line().await?;
         let span = self.span(class == Class::Write);
         let outcome = if span.is_disabled() {
             self.carry_out(command, class).await
@@ -343,7 +341,7 @@ impl Router {
     /// Known moments serve for as long as they are within the bound, also while the primary can't be
     /// reached; after that, this fails.
     async fn no_older_than(&self, bound: Duration) -> Result<Option<Point>, Error> {
-        if bound < LEAST_BOUND || self.members.borrow().replicas.is_empty() {
+        if bound < LEAST_BOUND || self.members.now().replicas.is_empty() {
             return Ok(None);
         }
         let since = Instant::now().checked_sub(bound);
@@ -392,7 +390,7 @@ impl Router {
         let requirement = read.at_replicas();
         let mut deadline = None;
         let mut tried = 0;
-        let mut failed: Option<Arc<Node>> = None;
+        let mut failed: Option<NodeId> = None;
         loop {
             if tried == REPLICA_ATTEMPTS {
                 return Err(if failed.is_some() {
@@ -401,9 +399,12 @@ impl Router {
                     Reason::Behind
                 });
             }
-            let (node, connection) = match self.choose(requirement, failed.as_ref(), &mut deadline) {
-                Choice::Ask(node, connection) => (node, connection),
+            let members = self.members.now();
+            let (node, asked) = match self.choose(&members, requirement, failed, &mut deadline) {
+                Choice::Ask(node) => (node.id, Asked::replica(node, read)),
                 Choice::Wait(node, point, until) => {
+                    let node = Arc::clone(node);
+                    drop(members);
                     // Whatever came of it, choose anew: another one may have caught up meanwhile.
                     let begun = Instant::now();
                     node.wait_for(point.history, point.offset, until).await;
@@ -413,8 +414,9 @@ impl Router {
                 }
                 Choice::Primary(reason) => return Err(reason),
             };
+            drop(members);
             tried += 1;
-            match self.try_replica(read, &node, &connection).await {
+            match self.try_replica(read, node, asked).await {
                 Tried::Admitted(value) => {
                     return Ok(Reply {
                         value,
@@ -430,28 +432,30 @@ impl Router {
         }
     }
 
-    async fn try_replica(&self, read: &Read<'_>, node: &Node, connection: &Connection) -> Tried {
-        let proof = match read.level {
-            Consistency::Monotonic if read.session.is_some() => ProofWanted::Both,
-            _ if read.at_replicas().is_empty() => ProofWanted::Nothing,
-            _ => ProofWanted::Leading,
+    /// Waits for what a replica answers, and judges it.
+    async fn try_replica(&self, read: &Read<'_>, node: NodeId, asked: Result<Asked, Error>) -> Tried {
+        let answer = match asked {
+            Ok(asked) => asked.answered(read.command, None).await,
+            Err(error) => Err(error),
         };
-        let answer = match self.ask(connection, read.command, proof, None).await {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(node = %node.address, %error, "a read goes elsewhere");
+                let failed =
+                    |node: &Node| tracing::debug!(node = %node.address, %error, "a read goes elsewhere");
+                self.at_replica(node, failed);
                 return Tried::Failed;
             }
         };
         match refusal(&answer.value, read.command) {
             Some(Refusal::Now) => {
-                node.suspend(SUSPENSION);
+                self.at_replica(node, |node| node.suspend(SUSPENSION));
                 return Tried::Failed;
             }
             Some(Refusal::Replica) => return Tried::Lacks,
             None => {}
         }
-        if proof == ProofWanted::Nothing {
+        if read.replicas_proof() == ProofWanted::Nothing {
             return Tried::Admitted(answer.value);
         }
         let Proof::Between(low, high) = answer.proof else {
@@ -475,6 +479,15 @@ impl Router {
         Tried::Admitted(answer.value)
     }
 
+    /// Does something about a replica, unless another one has taken its place meanwhile.
+    #[cold]
+    fn at_replica(&self, id: NodeId, what: impl FnOnce(&Node)) {
+        let members = self.members.now();
+        if let Some(node) = members.replicas.iter().find(|replica| replica.id == id) {
+            what(node);
+        }
+    }
+
     /// A read that goes to the primary, which proves as well (invariant 1). A fallback has its place there.
     async fn read_primary(
         &self,
@@ -487,8 +500,11 @@ impl Router {
         let mut attempts = 0;
         while attempts < 2 {
             let connection = self.primary_connection().await?;
-            let asked = self.ask(&connection, read.command, proof, place.as_deref_mut());
-            let answer = match asked.await {
+            let answer = match Asked::of(&connection, read.command, proof) {
+                Ok(asked) => asked.answered(read.command, place.as_deref_mut()).await,
+                Err(error) => Err(error),
+            };
+            let answer = match answer {
                 Err(error) if self.has_moved(&error) => continue,
                 answer => answer?,
             };
@@ -507,14 +523,18 @@ impl Router {
         }
         Err(self.unproven())
     }
+}
 
-    async fn ask(
-        &self,
-        connection: &Connection,
-        command: &Command,
-        proof: ProofWanted,
-        place: Option<&mut Place>,
-    ) -> Result<Answer, Error> {
+/// A read that has been sent.
+struct Asked {
+    proof: ProofWanted,
+    answer: oneshot::Receiver<Result<Answer, Error>>,
+    /// Its commands travel in a transaction: one that is refused has all refused, and each may have to be asked by itself.
+    enclosed: Option<Arc<Connection>>,
+}
+
+impl Asked {
+    fn of(connection: &Arc<Connection>, command: &Command, proof: ProofWanted) -> Result<Self, Error> {
         let request = Request {
             packed: &command.packed,
             replies: command.replies,
@@ -522,21 +542,39 @@ impl Router {
             may_write: false,
             writer: None,
         };
-        let answer = connection.send(&request)?.answer;
+        let several = command.unit == Unit::Pipeline && command.replies > 1;
+        Ok(Self {
+            proof,
+            answer: connection.send(&request)?.answer,
+            enclosed: (several && connection.encloses()).then(|| Arc::clone(connection)),
+        })
+    }
+
+    /// Sends a read to a replica.
+    fn replica(node: &Node, read: &Read<'_>) -> Result<Self, Error> {
+        let sent =
+            node.with_connection(|connection| Self::of(connection, read.command, read.replicas_proof()));
+        // It has only just been lost.
+        sent.unwrap_or_else(|| Err(Error::new(ErrorKind::Unavailable, "there is no connection")))
+    }
+
+    async fn answered(self, command: &Command, place: Option<&mut Place>) -> Result<Answer, Error> {
         let answered = match place {
-            None => answer.await,
-            Some(place) => place.until_answered(answer).await,
+            None => self.answer.await,
+            Some(place) => place.until_answered(self.answer).await,
         };
-        match answered.map_err(|_| closed())?? {
-            // One bad command has had all refused: outside of a transaction, it would not have. This answer is let go
-            // before the wait for others, or it would make every call's future larger.
-            Answer {
-                proof: Proof::Refused,
-                ..
-            } if command.unit == Unit::Pipeline && command.replies > 1 => {}
-            answer => return Ok(answer),
-        }
-        Box::pin(each_alone(connection, commands(&command.packed), proof)).await
+        let connection = match (answered.map_err(|_| closed())??, self.enclosed) {
+            // This answer is let go before the wait for others, or it would make every call's future larger.
+            (
+                Answer {
+                    proof: Proof::Refused,
+                    ..
+                },
+                Some(connection),
+            ) => connection,
+            (answer, _) => return Ok(answer),
+        };
+        Box::pin(each_alone(&connection, commands(&command.packed), self.proof)).await
     }
 }
 

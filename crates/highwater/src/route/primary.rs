@@ -18,7 +18,7 @@ impl Router {
     ///
     /// When it is not known which node is the primary.
     pub(crate) fn primary(&self) -> Result<Arc<Node>, Error> {
-        self.members.borrow().primary().map(Arc::clone)
+        self.members.now().primary().map(Arc::clone)
     }
 
     /// The primary; waits for a discovery's first word.
@@ -49,12 +49,16 @@ impl Router {
     ///
     /// It only looks.
     pub(crate) async fn primary_connection(&self) -> Result<Arc<Connection>, Error> {
-        let now = || self.members.borrow().primary()?.connection();
-        match now() {
-            Ok(connection) => Ok(connection),
+        match self.at_primary(Arc::clone) {
+            Some(connection) => Ok(connection),
             // Rare, so it does not make every call's future larger.
-            Err(_) => Box::pin(self.first_connection()).await,
+            None => Box::pin(self.first_connection()).await,
         }
+    }
+
+    /// Uses the primary's connection, if there is one.
+    fn at_primary<T>(&self, of: impl FnOnce(&Arc<Connection>) -> T) -> Option<T> {
+        self.members.now().primary().ok()?.with_connection(of)
     }
 
     async fn first_connection(&self) -> Result<Arc<Connection>, Error> {
@@ -76,7 +80,11 @@ impl Router {
     /// Sends a request to whoever is the primary.
     pub(super) async fn send_to_primary(&self, request: &Request<'_>) -> Result<Sent, Error> {
         loop {
-            match self.primary_connection().await?.send(request) {
+            let sent = match self.at_primary(|connection| connection.send(request)) {
+                Some(sent) => sent,
+                None => Box::pin(self.first_connection()).await?.send(request),
+            };
+            match sent {
                 Err(error) if self.has_moved(&error) => {}
                 sent => return sent,
             }

@@ -84,7 +84,7 @@ impl Router {
 
     /// Whether the primary is better asked once for many reads in doubt than for each. Counts this one.
     pub(super) fn too_many_in_doubt(&self) -> bool {
-        self.check_proofs && !self.members.borrow().replicas.is_empty() && !self.strays.admit(Instant::now())
+        self.check_proofs && !self.members.now().replicas.is_empty() && !self.strays.admit(Instant::now())
     }
 
     /// Whether a read that no replica can answer asks for what the primary may not have either, in a flood of such

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use highwater_core::Role;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::Topology;
 use crate::{
@@ -52,6 +53,44 @@ impl Members {
             replicas,
             prefers_zone,
         }
+    }
+}
+
+/// The nodes in use now: for those who look at each call, none of whom waits for another, and for those who wait for
+/// others to take their place.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    now: ArcSwap<Members>,
+    changes: watch::Sender<Arc<Members>>,
+}
+
+impl Roster {
+    pub(crate) fn new(members: Members) -> Self {
+        let members = Arc::new(members);
+        Self {
+            now: ArcSwap::new(Arc::clone(&members)),
+            changes: watch::Sender::new(members),
+        }
+    }
+
+    /// Those of this moment. Not to be held while something is waited for.
+    pub(crate) fn now(&self) -> Guard<Arc<Members>> {
+        self.now.load()
+    }
+
+    /// Those of this moment, to keep.
+    pub(crate) fn get(&self) -> Arc<Members> {
+        self.now.load_full()
+    }
+
+    pub(crate) fn set(&self, members: Members) {
+        let members = Arc::new(members);
+        self.now.store(Arc::clone(&members));
+        self.changes.send_replace(members);
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Members>> {
+        self.changes.subscribe()
     }
 }
 

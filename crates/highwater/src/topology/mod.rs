@@ -13,6 +13,6 @@ pub use self::{
     sentinel::Sentinel,
 };
 pub(crate) use self::{
-    members::{Change, Members, Registry},
+    members::{Change, Members, Registry, Roster},
     steward::{Steward, steward},
 };
