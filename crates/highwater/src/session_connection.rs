@@ -3,7 +3,7 @@
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{acks::Acks, client::Client, command::Command, error::Error, redis_rs};
+use crate::{acks::Acks, client::Client, command::Command, error::Error, redis_rs, route::Reply};
 
 /// A connection for redis-rs's `AsyncCommands`, pipelines and scripts, under one session. Owned,
 /// cheap to clone, and usable from several tasks at once.
@@ -83,18 +83,22 @@ impl SessionConnection {
         self.session.as_ref()
     }
 
-    async fn value_of(&self, mut command: Command) -> Result<Value, Error> {
+    /// Not an async function: its future would have room for the command twice.
+    fn reply_to(&self, mut command: Command) -> impl Future<Output = Result<Reply, Error>> + Send + '_ {
         command.session.clone_from(&self.session);
         command.level = self.level;
         command.bypass_cache = self.bypass_cache;
         command.acks = self.acks;
-        Ok(self.client.carry_out(command).await?.value)
+        self.client.carry_out(command)
     }
 }
 
 impl ConnectionLike for SessionConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move { redis_rs::value_of(cmd, self.value_of(Command::new(cmd)).await) })
+        Box::pin(async move {
+            let reply = self.reply_to(Command::new(cmd)).await;
+            redis_rs::value_of(cmd, reply.map(|reply| reply.value))
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -103,7 +107,7 @@ impl ConnectionLike for SessionConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let carried_out = async move { self.value_of(Command::pipeline(pipeline)).await };
+        let carried_out = async move { Ok(self.reply_to(Command::pipeline(pipeline)).await?.value) };
         Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }
 

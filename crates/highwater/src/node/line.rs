@@ -73,7 +73,7 @@ impl Line {
 
     /// What is left once the first words have been spoken, for the driver.
     pub(super) fn into_parts(self) -> (ReadHalf, WriteHalf, ReadBuffer) {
-        (self.read, self.write, self.buffer)
+        (self.read, self.write, self.buffer.settled())
     }
 
     /// Sends one command and waits for its reply, past pushes.

@@ -167,6 +167,15 @@ impl ReadBuffer {
         }
     }
 
+    /// As it would be if little had ever been read, unless something is still to be read as replies.
+    pub(crate) fn settled(self) -> Self {
+        if self.unread().is_empty() {
+            Self::new()
+        } else {
+            self
+        }
+    }
+
     fn grow(&mut self) {
         self.bytes.resize((self.bytes.len() * 2).max(Self::LEAST), 0);
     }
@@ -229,7 +238,11 @@ mod tests {
     fn read(buffer: &mut ReadBuffer, mut bytes: &[u8]) -> usize {
         while !bytes.is_empty() {
             let space = buffer.space();
-            assert!(space.len() >= ReadBuffer::LEAST / 4, "{} bytes of room", space.len());
+            assert!(
+                space.len() >= ReadBuffer::LEAST / 4,
+                "{} bytes of room",
+                space.len()
+            );
             let len = space.len().min(bytes.len());
             space[..len].copy_from_slice(&bytes[..len]);
             buffer.filled(len);

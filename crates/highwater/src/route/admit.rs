@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Session};
+use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Route, Session};
+use redis::Value;
 
-use super::{LEAST_BOUND, Router};
+use super::{LEAST_BOUND, Reply, Router};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
@@ -205,6 +206,27 @@ impl Read<'_> {
             requirement: self.requirement.without_barrier(),
             at_replicas: self.at_replicas.clone(),
             ..*self
+        }
+    }
+
+    /// A replica's reply, which may be given out.
+    pub(super) fn answered(&self, value: Value) -> Reply {
+        Reply {
+            value,
+            route: Route::Replica,
+            reason: self.usual_reason(),
+            acks: None,
+        }
+    }
+
+    /// Why a replica or the cache may answer at once.
+    pub(super) fn usual_reason(&self) -> Reason {
+        if self.level == Consistency::Eventual {
+            Reason::Level
+        } else if self.at_replicas().is_empty() {
+            Reason::NoRequirement
+        } else {
+            Reason::Covered
         }
     }
 

@@ -16,6 +16,9 @@ use crate::{
     node::{Connection, Node},
 };
 
+/// A place among what is in flight.
+pub(crate) type InLine<'a> = (InFlight<'a>, SemaphorePermit<'a>);
+
 /// When a node is likely to cover a read.
 pub(crate) enum Outlook {
     /// By now; only its last word may be old. Not to be waited for beyond the time.
@@ -105,14 +108,9 @@ impl Router {
         value: Value,
         upper: impl IntoIterator<Item = (History, u64)>,
     ) -> Reply {
-        let reason = if read.level == Consistency::Eventual {
-            Reason::Level
-        } else if read.at_replicas().is_empty() {
-            Reason::NoRequirement
-        } else if waited {
-            Reason::Waited
-        } else {
-            Reason::Covered
+        let reason = match read.usual_reason() {
+            Reason::Covered if waited => Reason::Waited,
+            reason => reason,
         };
         if let Some(session) = read.session {
             if read.is_remembered(self.level) {
@@ -141,13 +139,15 @@ impl Router {
     }
 
     /// A place among what is in flight, of which the client bounds the number: callers queue for it, in order.
-    pub(crate) async fn place_in_line(&self) -> Result<(InFlight<'_>, SemaphorePermit<'_>), Error> {
+    pub(crate) async fn place_in_line(&self) -> Result<InLine<'_>, Error> {
         let in_flight = self.counters.count_in_flight();
-        let permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            // Rare, so it does not make every call's future larger.
-            Err(_) => Box::pin(self.permits.acquire()).await.map_err(|_| closed())?,
-        };
+        let permit = self.permits.acquire().await.map_err(|_| closed())?;
         Ok((in_flight, permit))
+    }
+
+    /// The same, if nobody has to be waited for.
+    pub(crate) fn place_at_once(&self) -> Option<InLine<'_>> {
+        let permit = self.permits.try_acquire().ok()?;
+        Some((self.counters.count_in_flight(), permit))
     }
 }

@@ -166,20 +166,36 @@ impl Router {
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
         self.check_open()?;
-        let class = self.table().await.classify(&command.packed, command.unit)?;
+        // What is rare is boxed, here and below, so that it does not make every call's future larger.
+        let table = match self.knowledge.table.get() {
+            Some(table) => table,
+            None => Box::pin(self.table()).await,
+        };
+        let class = table.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
             self.check_blocking(command)?;
             return Box::pin(self.blocking(command)).await;
         }
-        let _place = self.place_in_line().await?;
+        let _place = match self.place_at_once() {
+            Some(place) => place,
+            None => Box::pin(self.place_in_line()).await?,
+        };
         let span = self.span(class == Class::Write);
-        let outcome = if span.is_disabled() {
-            self.carry_out(command, class).await
-        } else {
-            // Boxed, so that those who don't trace pay nothing for it.
+        let outcome = if !span.is_disabled() {
             Box::pin(self.carry_out(command, class))
                 .instrument(span.clone())
                 .await
+        } else if class == Class::Write {
+            self.write(command).await
+        } else if let Some((read, node, asked)) = self.ask_at_once(command, class) {
+            let mut attempts = Attempts::default();
+            let answer = asked.answered(command, None).await;
+            match attempts.note(node, self.judge(&read, node, answer)) {
+                Some(value) => Ok(self.counted(&read, read.answered(value))),
+                None => Box::pin(self.read_on(&read, attempts)).await,
+            }
+        } else {
+            Box::pin(self.read(command, class)).await
         };
         let outcome = outcome.and_then(|reply| reply.finished(command));
         record(&span, &outcome);
@@ -207,12 +223,10 @@ impl Router {
     /// The table of commands. The first callers of a client that has not connected yet wait for the first
     /// attempt to.
     pub(crate) async fn table(&self) -> &CommandTable {
-        if let Some(table) = self.knowledge.table.get() {
-            return table;
+        if self.knowledge.table.get().is_none() {
+            // What came of it, the callers will see.
+            let _ = self.primary_connection().await;
         }
-        // Boxed, as below: what is rare is not to make every call's future larger. What came of it, the callers will
-        // see.
-        let _ = Box::pin(self.primary_connection()).await;
         self.knowledge.table.get().unwrap_or(&self.built_in_table)
     }
 
@@ -308,21 +322,43 @@ impl Router {
                 None => at_primary = Some(Reason::Level),
             }
         }
-        let mut reply = match at_primary {
-            // Rare, so it does not make the other reads' futures larger.
+        let reply = match at_primary {
             Some(Reason::InDoubt) if self.too_many_in_doubt() => {
                 Box::pin(self.read_by_sample(&read, Reason::InDoubt)).await
             }
             // A replica would do, and there is none.
             Some(reason @ Reason::Level) if read.may_be_older() => self.fall_back(&read, reason).await,
             Some(reason) => self.read_primary(&read, reason, None).await,
-            None => self.read_anywhere(&read).await,
+            None => return self.read_on(&read, Attempts::default()).await,
         }?;
-        self.count(&read, &mut reply);
-        Ok(reply)
+        Ok(self.counted(&read, reply))
     }
 
-    fn count(&self, read: &Read<'_>, reply: &mut Reply) {
+    /// Sends a read to a replica that has caught up by its last word, which is what nearly every read comes to. `None`,
+    /// with nothing sent and nothing changed, when there is more to it.
+    fn ask_at_once<'a>(&self, command: &'a Command, class: Class) -> Option<(Read<'a>, NodeId, Asked)> {
+        if class != Class::Read || !self.proofs || self.waives() {
+            return None;
+        }
+        let read = self.snapshot(command);
+        let any_replica = matches!(
+            read.level,
+            Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual
+        );
+        if !any_replica || read.requirement.in_doubt() {
+            return None;
+        }
+        let members = self.members.now();
+        match self.choose(&members, read.at_replicas(), None, &mut None) {
+            Choice::Ask(node) => {
+                let asked = Asked::replica(node, &read).ok()?;
+                Some((read, node.id, asked))
+            }
+            Choice::Wait(..) | Choice::Primary(_) => None,
+        }
+    }
+
+    fn counted(&self, read: &Read<'_>, mut reply: Reply) -> Reply {
         // A loss that the proof has shown besides what was waived is said by this reply or never.
         if let Some(reason) = read.waived
             && reply.reason != Reason::PossiblyLost
@@ -333,6 +369,7 @@ impl Router {
         if let Some(session) = read.session {
             session.record_route(reply.route);
         }
+        reply
     }
 
     /// What a replica must have applied, so that its reply shows all that the primary had applied at some
@@ -366,68 +403,48 @@ impl Router {
         }
     }
 
-    /// A read that any node with a sufficient proof may answer.
-    async fn read_anywhere(&self, read: &Read<'_>) -> Result<Reply, Error> {
-        let fallback = match self.read_replicas(read).await {
-            Ok(reply) => return Ok(reply),
-            Err(fallback) => fallback,
+    /// A read that any node with a sufficient proof may answer, after what was attempted so far.
+    async fn read_on(&self, read: &Read<'_>, attempts: Attempts) -> Result<Reply, Error> {
+        let reply = match self.read_replicas(read, attempts).await {
+            Ok(reply) => Ok(reply),
+            Err(fallback) if self.is_one_of_many(read) => Box::pin(self.read_by_sample(read, fallback)).await,
+            Err(fallback) => self.fall_back(read, fallback).await,
         };
-        if self.is_one_of_many(read) {
-            return Box::pin(self.read_by_sample(read, fallback)).await;
-        }
-        self.fall_back(read, fallback).await
+        Ok(self.counted(read, reply?))
     }
 
     /// A reply of a replica that proves to have all that is asked for, or why there is none.
-    async fn read_replicas(&self, read: &Read<'_>) -> Result<Reply, Reason> {
-        let mut reason = if read.level == Consistency::Eventual {
-            Reason::Level
-        } else if read.at_replicas().is_empty() {
-            Reason::NoRequirement
-        } else {
-            Reason::Covered
-        };
-        let requirement = read.at_replicas();
+    async fn read_replicas(&self, read: &Read<'_>, mut attempts: Attempts) -> Result<Reply, Reason> {
         let mut deadline = None;
-        let mut tried = 0;
-        let mut failed: Option<NodeId> = None;
+        let mut waited = false;
         loop {
-            if tried == REPLICA_ATTEMPTS {
-                return Err(if failed.is_some() {
-                    Reason::Unhealthy
-                } else {
-                    Reason::Behind
-                });
+            if let Some(reason) = attempts.over() {
+                return Err(reason);
             }
             let members = self.members.now();
-            let (node, asked) = match self.choose(&members, requirement, failed, &mut deadline) {
-                Choice::Ask(node) => (node.id, Asked::replica(node, read)),
-                Choice::Wait(node, point, until) => {
-                    let node = Arc::clone(node);
-                    drop(members);
-                    // Whatever came of it, choose anew: another one may have caught up meanwhile.
-                    let begun = Instant::now();
-                    node.wait_for(point.history, point.offset, until).await;
-                    self.counters.count_wait(begun.elapsed());
-                    reason = Reason::Waited;
-                    continue;
-                }
-                Choice::Primary(reason) => return Err(reason),
-            };
+            let (node, asked) =
+                match self.choose(&members, read.at_replicas(), attempts.failed, &mut deadline) {
+                    Choice::Ask(node) => (node.id, Asked::replica(node, read)),
+                    Choice::Wait(node, point, until) => {
+                        let node = Arc::clone(node);
+                        drop(members);
+                        // Whatever came of it, choose anew: another one may have caught up meanwhile.
+                        let begun = Instant::now();
+                        node.wait_for(point.history, point.offset, until).await;
+                        self.counters.count_wait(begun.elapsed());
+                        waited = true;
+                        continue;
+                    }
+                    Choice::Primary(reason) => return Err(reason),
+                };
             drop(members);
-            tried += 1;
-            match self.try_replica(read, node, asked).await {
-                Tried::Admitted(value) => {
-                    return Ok(Reply {
-                        value,
-                        route: Route::Replica,
-                        reason,
-                        acks: None,
-                    });
+            let tried = self.try_replica(read, node, asked).await;
+            if let Some(value) = attempts.note(node, tried) {
+                let mut reply = read.answered(value);
+                if waited {
+                    reply.reason = Reason::Waited;
                 }
-                Tried::Behind => {}
-                Tried::Failed => failed = Some(node),
-                Tried::Lacks => return Err(Reason::Command),
+                return Ok(reply);
             }
         }
     }
@@ -438,6 +455,11 @@ impl Router {
             Ok(asked) => asked.answered(read.command, None).await,
             Err(error) => Err(error),
         };
+        self.judge(read, node, answer)
+    }
+
+    /// Judges what a replica has answered.
+    fn judge(&self, read: &Read<'_>, node: NodeId, answer: Result<Answer, Error>) -> Tried {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -575,6 +597,39 @@ impl Asked {
             (answer, _) => return Ok(answer),
         };
         Box::pin(each_alone(&connection, commands(&command.packed), self.proof)).await
+    }
+}
+
+/// How far a read has come with the replicas.
+#[derive(Default)]
+struct Attempts {
+    made: usize,
+    failed: Option<NodeId>,
+    /// A replica can't answer this one.
+    lacking: bool,
+}
+
+impl Attempts {
+    /// Takes note of what came of one more; the value, if it may be given out.
+    fn note(&mut self, node: NodeId, tried: Tried) -> Option<Value> {
+        self.made += 1;
+        match tried {
+            Tried::Admitted(value) => return Some(value),
+            Tried::Behind => {}
+            Tried::Failed => self.failed = Some(node),
+            Tried::Lacks => self.lacking = true,
+        }
+        None
+    }
+
+    /// Why no more are made, if that is so.
+    fn over(&self) -> Option<Reason> {
+        match self.failed {
+            _ if self.lacking => Some(Reason::Command),
+            _ if self.made < REPLICA_ATTEMPTS => None,
+            Some(_) => Some(Reason::Unhealthy),
+            None => Some(Reason::Behind),
+        }
     }
 }
 

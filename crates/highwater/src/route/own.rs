@@ -239,14 +239,13 @@ impl Own {
                 Proof::Between(progress, _) => router.admit(&read, &progress, Reason::Command)?,
                 Proof::None | Proof::Refused => continue,
             };
-            let mut reply = Reply {
+            let reply = Reply {
                 value: answer.value,
                 route: Route::Primary,
                 reason,
                 acks: None,
             };
-            router.count(&read, &mut reply);
-            return Ok(reply);
+            return Ok(router.counted(&read, reply));
         }
         Err(router.unproven())
     }

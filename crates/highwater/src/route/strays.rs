@@ -11,7 +11,7 @@ use std::{
 
 use highwater_core::{Coverage, Offset, Point, Progress, Reason, Requirement, Role};
 
-use super::{Read, Reply, Router};
+use super::{Attempts, Read, Reply, Router};
 use crate::{
     defaults::{STRAY_BURST, STRAY_READS_PER_SECOND},
     error::Error,
@@ -110,7 +110,7 @@ impl Router {
             at_replicas: None,
             ..*read
         };
-        match self.read_replicas(&judged).await {
+        match self.read_replicas(&judged, Attempts::default()).await {
             Ok(mut reply) => {
                 reply.reason = reason;
                 Ok(reply)

@@ -94,6 +94,11 @@ impl Router {
         }
     }
 
+    /// Reads may be answered without what they should cover.
+    pub(super) fn waives(&self) -> bool {
+        self.on_possibly_lost == Policy::Proceed || self.on_unknown_history == Policy::Proceed
+    }
+
     /// [`Policy::Proceed`]: takes out of the requirement what the primary is known not to have, so that any
     /// node may answer; the reason to give for that, if there was something.
     ///
@@ -102,7 +107,7 @@ impl Router {
     /// everything of the session that survived; an unknown history stays (invariant 4). Doubt about a
     /// history that the primary left is not waived: the primary's proof resolves it.
     pub(super) fn waive(&self, session: &Session, requirement: &mut Requirement) -> Option<Reason> {
-        if self.on_possibly_lost != Policy::Proceed && self.on_unknown_history != Policy::Proceed {
+        if !self.waives() {
             return None;
         }
         let progress = self.primary().ok()?.hint()?.progress;
