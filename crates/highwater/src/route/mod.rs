@@ -24,7 +24,8 @@ use std::{
 };
 
 use highwater_core::{
-    Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route, Scope, Session,
+    CallerGuard, Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route,
+    Scope, Session,
 };
 use redis::Value;
 use tokio::sync::{Semaphore, oneshot};
@@ -35,13 +36,15 @@ pub(crate) use self::{
     admit::Read, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
     service::RouteService, strays::Strays, unmet::Unmet,
 };
-use self::{barrier::Barrier, choose::Choice, fallbacks::Place};
+use self::{barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
 use crate::{
     acks::Acked,
     command::{Class, Command, CommandTable, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
-    node::{Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, each_alone, in_doubt},
+    node::{
+        Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone, in_doubt,
+    },
     topology::{Members, Roster, Steward},
 };
 
@@ -165,39 +168,63 @@ impl Router {
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
+        // Every call's future has room for what is below. The rest, which is rarer, is boxed.
+        let Some((_place, begun)) = self.begin(command)? else {
+            return Box::pin(self.call_with_care(command)).await;
+        };
+        let outcome = match begun {
+            Begun::Write(Writing { read, sent, counted }) => {
+                let outcome = sent.answer.await;
+                self.conclude(command, &read, (sent.guard, counted), outcome)
+            }
+            Begun::Read(read, node, asked) => {
+                let answer = match asked.enclosed {
+                    None => asked.answer.await.unwrap_or_else(|_| Err(closed())),
+                    Some(_) => Box::pin(asked.answered(command, None)).await,
+                };
+                let mut attempts = Attempts::default();
+                match attempts.note(node, self.judge(&read, node, answer)) {
+                    Some(value) => Ok(self.counted(&read, read.answered(value))),
+                    None => Box::pin(self.read_on(&read, attempts)).await,
+                }
+            }
+        };
+        outcome?.finished(command)
+    }
+
+    /// Sends a command, if it is one that nothing has to be waited for and nobody traces: what nearly every one comes
+    /// to. Otherwise nothing has been sent.
+    fn begin<'a>(&'a self, command: &'a Command) -> Result<Option<(InLine<'a>, Begun<'a>)>, Error> {
         self.check_open()?;
-        // What is rare is boxed, here and below, so that it does not make every call's future larger.
-        let table = match self.knowledge.table.get() {
-            Some(table) => table,
-            None => Box::pin(self.table()).await,
+        let Some(table) = self.knowledge.table.get() else {
+            return Ok(None);
         };
         let class = table.classify(&command.packed, command.unit)?;
+        let write = class == Class::Write;
+        if !(write || class == Class::Read) || !self.span(write).is_disabled() {
+            return Ok(None);
+        }
+        let Some(place) = self.place_at_once() else {
+            return Ok(None);
+        };
+        let begun = if write {
+            self.write_at_once(command)?.map(Begun::Write)
+        } else {
+            self.ask_at_once(command)
+        };
+        Ok(begun.map(|begun| (place, begun)))
+    }
+
+    async fn call_with_care(&self, command: &Command) -> Result<Reply, Error> {
+        let class = self.table().await.classify(&command.packed, command.unit)?;
         if class == Class::Blocking {
             self.check_blocking(command)?;
-            return Box::pin(self.blocking(command)).await;
+            return self.blocking(command).await;
         }
-        let _place = match self.place_at_once() {
-            Some(place) => place,
-            None => Box::pin(self.place_in_line()).await?,
-        };
+        let _place = self.place_in_line().await?;
         let span = self.span(class == Class::Write);
-        let outcome = if !span.is_disabled() {
-            Box::pin(self.carry_out(command, class))
-                .instrument(span.clone())
-                .await
-        } else if class == Class::Write {
-            self.write(command).await
-        } else if let Some((read, node, asked)) = self.ask_at_once(command, class) {
-            let mut attempts = Attempts::default();
-            let answer = asked.answered(command, None).await;
-            match attempts.note(node, self.judge(&read, node, answer)) {
-                Some(value) => Ok(self.counted(&read, read.answered(value))),
-                None => Box::pin(self.read_on(&read, attempts)).await,
-            }
-        } else {
-            Box::pin(self.read(command, class)).await
-        };
-        let outcome = outcome.and_then(|reply| reply.finished(command));
+        let carried_out = self.carry_out(command, class).instrument(span.clone());
+        let outcome = carried_out.await.and_then(|reply| reply.finished(command));
         record(&span, &outcome);
         outcome
     }
@@ -241,23 +268,55 @@ impl Router {
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
         let read = self.snapshot(command);
+        let request = self.write_request(command);
+        let sent = match command.acks {
+            None => self.send_to_primary(&request).await?,
+            Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
+        };
+        let counted = self.counters.count_sent_write();
+        let outcome = sent.answer.await;
+        self.conclude(command, &read, (sent.guard, counted), outcome)
+    }
+
+    /// Sends a write to the primary, if there is a connection to it and no more to the write than that.
+    fn write_at_once<'a>(&'a self, command: &'a Command) -> Result<Option<Writing<'a>>, Error> {
+        if command.acks.is_some() {
+            return Ok(None);
+        }
+        self.check_uncontested()?;
+        let read = self.snapshot(command);
+        let request = self.write_request(command);
+        match self.at_primary(|connection| connection.send(&request)) {
+            None => Ok(None),
+            Some(Err(error)) if self.has_moved(&error) => Ok(None),
+            Some(sent) => Ok(Some(Writing {
+                read,
+                sent: sent?,
+                counted: self.counters.count_sent_write(),
+            })),
+        }
+    }
+
+    fn write_request<'a>(&'a self, command: &'a Command) -> Request<'a> {
         let (proof, writer) = self.marking(command.session.as_ref());
-        let request = Request {
+        Request {
             packed: &command.packed,
             replies: command.replies,
             proof,
             may_write: true,
             writer,
-        };
-        let sent = match command.acks {
-            None => self.send_to_primary(&request).await?,
-            // Rarer, so it does not make the others' futures larger.
-            Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
-        };
-        let counted = self.counters.count_sent_write();
-        let outcome = sent.answer.await;
-        // The connection has settled what became of it, whatever the outcome.
-        if let Some(guard) = sent.guard {
+        }
+    }
+
+    /// What the caller of a write is told. The connection has settled what became of it, whatever the outcome.
+    fn conclude(
+        &self,
+        command: &Command,
+        read: &Read<'_>,
+        (guard, counted): (Option<CallerGuard>, SentWrite<'_>),
+        outcome: Result<Result<Answer, Error>, oneshot::error::RecvError>,
+    ) -> Result<Reply, Error> {
+        if let Some(guard) = guard {
             guard.replied();
         }
         counted.concluded();
@@ -273,7 +332,7 @@ impl Router {
             let looks = table.look(&command.packed, command.unit);
             looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
         };
-        let reason = self.admit_write(&read, &answer, reads);
+        let reason = self.admit_write(read, &answer, reads);
         match command.acks {
             None => Ok(self.written(answer.value, reason?)),
             Some(acks) => self.acknowledged(command, acks, answer, reason),
@@ -336,8 +395,8 @@ impl Router {
 
     /// Sends a read to a replica that has caught up by its last word, which is what nearly every read comes to. `None`,
     /// with nothing sent and nothing changed, when there is more to it.
-    fn ask_at_once<'a>(&self, command: &'a Command, class: Class) -> Option<(Read<'a>, NodeId, Asked)> {
-        if class != Class::Read || !self.proofs || self.waives() {
+    fn ask_at_once<'a>(&self, command: &'a Command) -> Option<Begun<'a>> {
+        if !self.proofs || self.waives() {
             return None;
         }
         let read = self.snapshot(command);
@@ -352,7 +411,7 @@ impl Router {
         match self.choose(&members, read.at_replicas(), None, &mut None) {
             Choice::Ask(node) => {
                 let asked = Asked::replica(node, &read).ok()?;
-                Some((read, node.id, asked))
+                Some(Begun::Read(read, node.id, asked))
             }
             Choice::Wait(..) | Choice::Primary(_) => None,
         }
@@ -545,6 +604,22 @@ impl Router {
         }
         Err(self.unproven())
     }
+}
+
+/// A command that has been sent at once.
+enum Begun<'a> {
+    /// To this replica.
+    Read(Read<'a>, NodeId, Asked),
+    /// To the primary.
+    Write(Writing<'a>),
+}
+
+/// A write that has been sent.
+struct Writing<'a> {
+    /// What the replies in it must cover.
+    read: Read<'a>,
+    sent: Sent,
+    counted: SentWrite<'a>,
 }
 
 /// A read that has been sent.

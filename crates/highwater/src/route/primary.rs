@@ -57,7 +57,7 @@ impl Router {
     }
 
     /// Uses the primary's connection, if there is one.
-    fn at_primary<T>(&self, of: impl FnOnce(&Arc<Connection>) -> T) -> Option<T> {
+    pub(super) fn at_primary<T>(&self, of: impl FnOnce(&Arc<Connection>) -> T) -> Option<T> {
         self.members.now().primary().ok()?.with_connection(of)
     }
 
