@@ -34,6 +34,9 @@ pub struct Common {
     /// How far the replicas are held back in the delayed mix, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub delay_ms: u64,
+    /// How long highwater's reads wait for a replica, in milliseconds [default: as the client has it]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub max_wait_ms: Option<u64>,
     /// How long one contender's round is, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub millis: u64,

@@ -54,9 +54,9 @@ impl Stage {
     }
 
     /// Connects clients and stores what is to be read.
-    pub async fn new(topology: Topology) -> Self {
+    pub async fn new(topology: Topology, max_wait: Option<Duration>) -> Self {
         let data = Arc::new(Data::new());
-        let clients = Clients::connect(&topology).await;
+        let clients = Clients::connect(&topology, max_wait).await;
         data.store(&mut clients.primary()).await;
         topology.wait_in_sync(IN_SYNC).expect("replication");
         Self {

@@ -41,7 +41,7 @@ fn main() {
         runtime.block_on(weigh(&topology, &common));
         return;
     }
-    let counts = runtime.block_on(async { count(&mut Stage::new(topology).await, &common).await });
+    let counts = runtime.block_on(async { count(&mut Stage::new(topology, None).await, &common).await });
     if common.json {
         println!("{}", json!(counts));
     }

@@ -8,6 +8,7 @@
 use std::{
     io::{self, Write},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -101,7 +102,8 @@ fn main() {
             .build()
             .expect("a runtime")
             .block_on(async {
-                let mut stage = Stage::new(topology).await;
+                let mut stage =
+                    Stage::new(topology, args.common.max_wait_ms.map(Duration::from_millis)).await;
                 for operation in args.common.operations() {
                     for concurrency in args.common.concurrencies(operation, placement) {
                         let mut compared =

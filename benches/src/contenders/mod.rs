@@ -7,7 +7,7 @@ mod raw;
 mod redis_rs;
 mod server_benchmark;
 
-use std::{collections::HashMap, future::Future};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use ::highwater::{Client, Consistency, Session};
 use ::redis::aio::{ConnectionManager, MultiplexedConnection};
@@ -152,14 +152,15 @@ struct Ports {
 }
 
 impl Clients {
-    /// Connects all of them.
-    pub async fn connect(topology: &Topology) -> Self {
-        let highwater = Client::builder()
+    /// Connects all of them. Highwater's reads wait so long for a replica, or as long as they do by themselves.
+    pub async fn connect(topology: &Topology, max_wait: Option<Duration>) -> Self {
+        let mut builder = Client::builder()
             .primary(topology.primary().url())
-            .replicas(topology.replicas().map(highwater_testkit::Server::url))
-            .connect()
-            .await
-            .expect("a client");
+            .replicas(topology.replicas().map(highwater_testkit::Server::url));
+        if let Some(max_wait) = max_wait {
+            builder = builder.max_wait(max_wait);
+        }
+        let highwater = builder.connect().await.expect("a client");
         let session = Session::new();
         let () = ::redis::AsyncCommands::set(&mut highwater.with(&session), "session", "begun")
             .await
