@@ -7,7 +7,8 @@ use redis::AsyncCommands;
 
 use super::{Caller, redis_rs::pipeline};
 
-/// A caller with a connection for each of its sessions, or with one that belongs to none.
+/// A caller with a connection for each of its sessions, or with one that belongs to none. It clones the connection for
+/// each use, as callers of the other clients do.
 #[derive(Debug)]
 pub(super) struct Highwater {
     connections: Vec<SessionConnection>,
@@ -32,8 +33,8 @@ impl Highwater {
         }
     }
 
-    fn connection(&mut self) -> &mut SessionConnection {
-        &mut self.connections[self.session]
+    fn connection(&self) -> SessionConnection {
+        self.connections[self.session].clone()
     }
 }
 
@@ -49,7 +50,7 @@ impl Caller for Highwater {
     }
 
     async fn get_all(&mut self, keys: &[String]) -> Vec<Vec<u8>> {
-        pipeline(keys).query_async(self.connection()).await.unwrap()
+        pipeline(keys).query_async(&mut self.connection()).await.unwrap()
     }
 
     async fn hash(&mut self, key: &str) -> HashMap<String, String> {
