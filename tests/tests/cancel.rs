@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use common::{NO_PINGS, SOON, bulk, get, in_doubt, set, written};
+use common::{NO_PINGS, SOON, bulk, get, in_doubt, quiet, set, written};
 use highwater::{Client, Command, Consistency, ErrorKind, Marks, Session};
 use highwater_testkit::{Directions, Relay, Topology, wait_until_async};
 use redis::AsyncCommands;
@@ -55,11 +55,7 @@ async fn settled(session: &Session) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_write_is_in_doubt_until_its_connection_settles_it() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let (relay, client) = relayed(&topology).await;
     for polls in 0..5 {
         // Held on the way there (not applied), or on the way back (applied, and nobody knows).
@@ -149,11 +145,7 @@ async fn a_write_dropped_at_any_moment_is_in_the_mark() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_dropped_while_it_waits_in_line_never_happens() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let relay = Relay::start(topology.primary().addr()).unwrap();
     let client = Client::builder()
         .primary(relay.url())

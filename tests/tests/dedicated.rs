@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{NO_PINGS, SOON, bulk, in_doubt, written};
+use common::{NO_PINGS, SOON, bulk, in_doubt, quiet, written};
 use highwater::{
     Client, Command, Consistency, Error, ErrorKind, History, Mark, Offset, Policy, Reason, Route, Scope,
     Session,
@@ -383,11 +383,7 @@ async fn a_lost_connections_write_is_in_doubt_until_it_can_not_land_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocking_commands_hold_nobody_up_and_leave_marks() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     topology.relay(0).pause();
     let client = common::client(&topology).await;
     let consumer = Session::new();

@@ -11,7 +11,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{NO_PINGS, SOON, bulk, calls, from_a_replica, get, in_doubt, set, until, written};
+use common::{SOON, bulk, calls, from_a_replica, get, in_doubt, quiet, set, until, written};
 use highwater::{
     Client, ClientBuilder, Command, ErrorKind, History, MAX_MARKS, Mark, Offset, Reason, Reply, Route, Scope,
     Session,
@@ -55,11 +55,7 @@ fn builder_without_kill(topology: &Topology, relay: &Relay) -> ClientBuilder {
 }
 
 fn start() -> (Topology, Relay) {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let relay = Relay::start(topology.primary().addr()).unwrap();
     (topology, relay)
 }
@@ -109,11 +105,7 @@ async fn read(client: &Client, key: &str, session: &Session) -> Reply {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_to_a_frozen_primary_are_in_doubt_and_so_are_their_sessions() {
     const WRITERS: usize = 8;
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = common::builder(&topology)
         .response_timeout(TIMEOUT)
         .connect()
@@ -275,11 +267,7 @@ async fn where_the_server_may_not_close_it_only_time_settles() {
 /// The reply came, the sample after it did not: done, at a place that the primary's next proof tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_without_a_sample_is_done_and_placed_by_the_next_proof() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let relay = Relay::start(topology.primary().addr()).unwrap();
     let client = builder(&topology, &relay).connect().await.unwrap();
     let session = Session::new();
@@ -303,11 +291,7 @@ async fn a_write_without_a_sample_is_done_and_placed_by_the_next_proof() {
 /// A session that has no room for a write's mark does not know what it depends on, and does not forget that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_for_whose_mark_there_is_no_room_is_read_all_the_same() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = Client::builder()
         .primary(topology.primary().url())
         .replica(topology.replica(0).url())

@@ -252,11 +252,7 @@ async fn sentinels_and_nodes_have_passwords_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_discovery_a_promoted_replica_takes_the_place_of_a_dead_primary() {
-    let topology = highwater_testkit::Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = common::quiet(2);
     let client = builder(&topology).connect().await.unwrap();
     let session = Session::new();
     client.call(set("k", "before", &session)).await.unwrap();
@@ -330,11 +326,7 @@ impl Discovery for Told {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_two_nodes_lead_nothing_is_written_until_the_discovery_decides() {
-    let topology = highwater_testkit::Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = common::quiet(1);
     let before = Topology::new(topology.primary().url()).replica(topology.replica(0).url());
     let (say, told) = watch::channel(before);
     let (doubts, doubted) = watch::channel(0);
@@ -371,11 +363,7 @@ async fn while_two_nodes_lead_nothing_is_written_until_the_discovery_decides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_discovery_that_is_late_does_not_bring_the_old_primary_back() {
-    let topology = highwater_testkit::Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = common::quiet(2);
     let front = Relay::start(topology.primary().addr()).unwrap();
     let old = || {
         Topology::new(front.url())

@@ -15,7 +15,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use common::{NO_PINGS, SOON, bulk, calls, get, place, set, until, written};
+use common::{NO_PINGS, SOON, bulk, calls, get, place, quiet, set, until, written};
 use highwater::{
     Client, Command, Continuity, ErrorKind, Marks, Offset, Policy, Reason, Route, Scope, Session, SigningKey,
     TokenCodec,
@@ -41,11 +41,7 @@ struct Parted {
 
 impl Parted {
     async fn start(policy: Policy) -> Self {
-        let topology = Topology::builder()
-            .replicas(2)
-            .primary_args(NO_PINGS)
-            .start()
-            .unwrap();
+        let topology = quiet(2);
         topology.primary().command(&["SET", "k", "shared"]).unwrap();
         topology.wait_in_sync(SOON).unwrap();
         let configure = |primary: String| {
@@ -271,11 +267,7 @@ async fn a_loss_is_reported_beside_an_unknown_history_that_is_waived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_of_the_old_primary_hides_no_loss_at_the_new_one() {
     const READS: usize = 256;
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let front = Relay::start(topology.primary().addr()).unwrap();
     let side = Relay::start(topology.replica(1).addr()).unwrap();
     let client = Client::builder()
@@ -341,11 +333,7 @@ async fn a_sample_of_the_old_primary_hides_no_loss_at_the_new_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_from_before_the_promotion_is_honoured_by_both() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let old = common::client(&topology).await;
     let session = Session::new();
     old.call(set("k", "kept", &session)).await.unwrap();
@@ -385,11 +373,7 @@ async fn a_write_from_before_the_promotion_is_honoured_by_both() {
 /// A write goes to a primary that has been demoted: refused, and no read of it is taken for a primary's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_primary_proves_nothing() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let client = Client::builder()
         .primary(topology.primary().url())
         .connect()
@@ -417,11 +401,7 @@ async fn a_demoted_primary_proves_nothing() {
 /// A primary that was restarted empty knows nothing of what was written before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_lost_everything_says_so() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = Client::builder()
         .primary(topology.primary().url())
         .connect()
@@ -451,11 +431,7 @@ async fn a_primary_that_lost_everything_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_tokens_are_settled_by_a_shared_barrier() {
     const SESSIONS: usize = 2000;
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = common::client(&topology).await;
     topology.primary().command(&["SET", "k", "v"]).unwrap();
     topology.wait_in_sync(SOON).unwrap();

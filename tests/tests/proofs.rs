@@ -12,7 +12,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{NO_PINGS, SOON, bulk, get, in_doubt, set, written};
+use common::{NO_PINGS, SOON, bulk, get, in_doubt, quiet, set, written};
 use highwater::{Client, Command, Consistency, Reason, Route, Session};
 use highwater_testkit::{Mark, Relay, Topology};
 
@@ -258,11 +258,7 @@ async fn a_resync_that_has_begun_voids_the_upper_bound() {
 /// between the INFO that leads its flush and the read itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_upper_bound_covers_what_was_seen() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let set = |value| topology.primary().command(&["SET", "k", value]).unwrap();
     set("old");
     topology.wait_in_sync(SOON).unwrap();
@@ -348,11 +344,7 @@ async fn what_a_replica_had_reached_is_not_remembered() {
 /// further in the old history than the mark is in the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_of_different_histories_are_never_compared() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let primary = topology.primary();
     for _ in 0..200 {
         primary.command(&["SET", "k", "old"]).unwrap();
@@ -407,11 +399,7 @@ async fn offsets_of_different_histories_are_never_compared() {
 /// Inside MULTI and scripts INFO shows the offset from before: the mark must come from after.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mark_of_a_transaction_or_script_covers_its_writes() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = common::client(&topology).await;
     let mut transaction = redis::pipe();
     transaction.atomic().set("k", "old").incr("n", 1).set("k", "new");
@@ -457,11 +445,7 @@ async fn the_mark_of_a_transaction_or_script_covers_its_writes() {
 /// A write that the server refuses leaves nothing to be waited for; one that fails half-way does.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_writes_leave_no_doubt() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = common::client(&topology).await;
     let session = Session::new();
     client.call(set("k", "text", &session)).await.unwrap();

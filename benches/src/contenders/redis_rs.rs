@@ -20,7 +20,7 @@ pub(super) struct Plain<C> {
 
 impl Plain<MultiplexedConnection> {
     pub(super) async fn multiplexed(topology: &Topology, nodelay: bool) -> Self {
-        let connect = |url: String| async move {
+        Self::to_all(topology, async |url| {
             let information: ConnectionInfo = url.into_connection_info().unwrap();
             let information = if nodelay {
                 information.set_tcp_settings(TcpSettings::default().set_nodelay(true))
@@ -29,24 +29,23 @@ impl Plain<MultiplexedConnection> {
             };
             let client = Client::open(information).unwrap();
             client.get_multiplexed_async_connection().await.unwrap()
-        };
-        let mut replicas = Vec::new();
-        for replica in topology.replicas() {
-            replicas.push(connect(replica.url()).await);
-        }
-        Self {
-            primary: connect(topology.primary().url()).await,
-            replicas,
-        }
+        })
+        .await
     }
 }
 
 impl Plain<ConnectionManager> {
     pub(super) async fn managed(topology: &Topology) -> Self {
-        let connect = |url: String| async move {
+        Self::to_all(topology, async |url| {
             let client = Client::open(url).unwrap();
             client.get_connection_manager().await.unwrap()
-        };
+        })
+        .await
+    }
+}
+
+impl<C> Plain<C> {
+    async fn to_all(topology: &Topology, connect: impl AsyncFn(String) -> C) -> Self {
         let mut replicas = Vec::new();
         for replica in topology.replicas() {
             replicas.push(connect(replica.url()).await);

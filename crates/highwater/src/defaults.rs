@@ -54,6 +54,9 @@ pub const PRIMARY_PROBE: Duration = Duration::from_millis(500);
 pub const IDLE_PROBE: Duration = Duration::from_secs(1);
 /// The least time between two `INFO`s that are sent only because somebody waits for a node to catch up.
 pub const PROBE_PACE: Duration = Duration::from_millis(1);
+/// How many such `INFO`s follow each other without that time, on a connection with nothing else in flight, when somebody begins to
+/// wait.
+pub const EAGER_PROBES: u32 = 8;
 /// A connection that has lasted for so long is made anew without a pause when it is lost.
 pub const LASTING: Duration = Duration::from_secs(1);
 /// The shortest pause before a connection is tried again. It doubles with each failure, with jitter.

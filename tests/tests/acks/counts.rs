@@ -6,8 +6,7 @@ use redis::{AsyncCommands, RetryMethod, Value};
 
 use crate::{
     common::{
-        NO_PINGS, SOON, builder, bulk, calls, client, from_a_replica, get, in_doubt, lacks, set, until,
-        written,
+        SOON, builder, bulk, calls, client, from_a_replica, get, in_doubt, lacks, quiet, set, until, written,
     },
     incr, of, soon,
 };
@@ -63,11 +62,7 @@ async fn the_reply_says_how_many_have_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handle_has_all_its_writes_wait_and_none_of_its_reads() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = client(&topology).await;
     let session = Session::new();
     let mut durable = client.with(&session).acks(of(1));
@@ -104,11 +99,7 @@ async fn a_handle_has_all_its_writes_wait_and_none_of_its_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_is_an_error_of_a_write_that_has_happened() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let client = client(&topology).await;
     topology.relay(0).pause();
     let session = Session::new();
@@ -165,11 +156,7 @@ async fn too_few_is_an_error_of_a_write_that_has_happened() {
 /// Replicas that have only received a write, or are frozen, have not acknowledged it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_replica_acknowledges_nothing() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = builder(&topology).response_timeout(SOON).connect().await.unwrap();
     topology.replica(0).pause().unwrap();
     let session = Session::new();
@@ -242,11 +229,7 @@ async fn what_is_on_disk_is_counted_by_itself() {
 /// one at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_changes_nothing_claims_nothing_of_others() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = client(&topology).await;
     let session = Session::new();
     client.call(set("k", "v", &session).acks(of(1))).await.unwrap();

@@ -8,7 +8,7 @@ use redis::Value;
 
 use crate::{
     common::{
-        NO_PINGS, SOON, builder, builder_through, bulk, calls, client, from_a_replica, get, in_doubt, set,
+        SOON, builder, builder_through, bulk, calls, client, from_a_replica, get, in_doubt, quiet, set,
         until, written,
     },
     incr, of,
@@ -17,11 +17,7 @@ use crate::{
 /// A client that reaches the primary through a relay, and has its connection for such writes already; and which clients the
 /// server had before that.
 async fn start() -> (Topology, Relay, Client, HashSet<String>) {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let relay = Relay::start(topology.primary().addr()).unwrap();
     let client = builder_through(&relay, &topology)
         .response_timeout(SOON)
@@ -206,11 +202,7 @@ async fn a_primary_that_is_demoted_during_the_wait_counts_for_nothing() {
 /// The shared connection's watchdog finds a frozen node dead, however long acknowledgements may be waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_primary_ends_a_long_wait() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = builder(&topology)
         .response_timeout(Duration::from_millis(1200))
         .connect()
@@ -237,11 +229,7 @@ async fn a_frozen_primary_ends_a_long_wait() {
 /// A wait that is longer than the usual patience is no silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_allows_for_the_wait() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let client = builder(&topology)
         .response_timeout(Duration::from_millis(400))
         .connect()
@@ -262,11 +250,7 @@ async fn the_watchdog_allows_for_the_wait() {
 /// A client that has gone on to a promoted replica has such writes acknowledged there.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failover_the_new_primary_counts() {
-    let topology = Topology::builder()
-        .replicas(2)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(2);
     let client = client(&topology).await;
     let session = Session::new();
     client

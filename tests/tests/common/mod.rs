@@ -41,6 +41,15 @@ pub(crate) fn lacks(server: &Server, command: &str) -> bool {
     lacks
 }
 
+/// A primary and its replicas, whose offsets only writes move.
+pub(crate) fn quiet(replicas: usize) -> Topology {
+    Topology::builder()
+        .replicas(replicas)
+        .primary_args(NO_PINGS)
+        .start()
+        .expect("servers")
+}
+
 /// A builder for a client of the whole topology.
 pub(crate) fn builder(topology: &Topology) -> ClientBuilder {
     topology.replicas().fold(

@@ -8,7 +8,7 @@ use highwater_testkit::{
     History, Kind, Level, LevelCheck, Operation, Outcome, Route, Topology, ViolationKind, wait_until_async,
 };
 
-use crate::common::{NO_PINGS, SOON, builder};
+use crate::common::{SOON, builder, quiet};
 
 const BOUND: Duration = Duration::from_millis(50);
 /// Longer than any test.
@@ -49,11 +49,7 @@ struct Shop {
 impl Shop {
     /// Bob has set the price of everything to 10, and all nodes know it.
     async fn open() -> Self {
-        let topology = Topology::builder()
-            .replicas(2)
-            .primary_args(NO_PINGS)
-            .start()
-            .unwrap();
+        let topology = quiet(2);
         let mut shop = Self {
             // A busy machine is not to leave writes in doubt.
             client: builder(&topology).response_timeout(SOON).connect().await.unwrap(),

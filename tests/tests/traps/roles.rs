@@ -5,7 +5,7 @@ use highwater_testkit::{Role, Topology, wait_until};
 
 use crate::{
     client,
-    common::{NO_PINGS, SOON, bulk, from_a_replica, get, set, until, written},
+    common::{NO_PINGS, SOON, bulk, from_a_replica, get, quiet, set, until, written},
     patient, topology_of,
 };
 
@@ -65,11 +65,7 @@ async fn an_old_primary_on_a_surviving_connection_shows_nobody_its_lost_writes()
 /// nothing at all, in a history of its own. Nobody is answered from it, be it somebody who depends on nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_replica_without_its_primary_answers_nobody() {
-    let topology = Topology::builder()
-        .replicas(1)
-        .primary_args(NO_PINGS)
-        .start()
-        .unwrap();
+    let topology = quiet(1);
     let replica = topology.replica(0);
     let client = client(&topology).await;
     let session = Session::new();

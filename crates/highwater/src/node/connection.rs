@@ -539,7 +539,7 @@ impl Queue {
             // All who are about: each flush costs a wait for the replicas, which a small one makes no shorter.
             return self.crowd.max(1);
         }
-        (self.crowd / 4).clamp(2, 128)
+        (self.crowd / 4).clamp(1, 128)
     }
 
     /// False while the open flush must not be sent yet.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cache::FeedWriter,
-    defaults::PROBE_PACE,
+    defaults::{EAGER_PROBES, PROBE_PACE},
     error::{Error, ErrorKind},
 };
 
@@ -70,6 +70,8 @@ pub(super) struct Driver {
     batch: Batch,
     tick: Pin<Box<Sleep>>,
     pace: Pin<Box<Sleep>>,
+    /// How many more INFOs those who wait now may have without a pause.
+    eager: u32,
     /// When the INFO was asked for that is under way for its own sake.
     probing: Option<Instant>,
     gathering: bool,
@@ -123,6 +125,7 @@ impl Driver {
             batch: Batch::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
             pace: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            eager: EAGER_PROBES,
             probing: None,
             gathering: false,
             received: false,
@@ -260,8 +263,16 @@ impl Driver {
             let period = response_timeout.min(idle_probe) / 4;
             self.tick.as_mut().reset((now + period).into());
         }
-        while self.usage == Use::Shared && self.probing.is_none() && self.node.waiters.any() {
-            if self.pace.as_mut().poll(context).is_pending() {
+        while self.usage == Use::Shared && self.probing.is_none() {
+            if !self.node.waiters.any() {
+                self.eager = EAGER_PROBES;
+                break;
+            }
+            // With nothing else to do, the first ones follow each other: a replica is nearly always there after one or
+            // two, and the timer's least is much longer than that.
+            if self.eager > 0 && self.connection.load() == 0 {
+                self.eager -= 1;
+            } else if self.pace.as_mut().poll(context).is_pending() {
                 break;
             }
             self.pace.as_mut().reset((Instant::now() + PROBE_PACE).into());
