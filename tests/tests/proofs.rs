@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{NO_PINGS, SOON, bulk, get, in_doubt, quiet, set, written};
 use highwater::{Client, Command, Consistency, Reason, Route, Session};
@@ -538,4 +538,41 @@ async fn every_kind_of_read_is_proven() {
         println!("{read:?} was first answered from {route:?}");
         common::from_a_replica(&client, &read.clone().session(&session), &value).await;
     }
+}
+
+/// A wait begins with `INFO`s that follow each other, and goes on at a pace: one caller behind a replica that does not move
+/// is no storm.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_has_the_replica_asked_at_a_pace() {
+    let topology = quiet(1);
+    let client = common::builder(&topology)
+        .max_wait(Duration::from_millis(200))
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    let waited = || {
+        let reads = client.status().reads;
+        reads.iter().any(|count| count.reason == Reason::Waited.as_str())
+    };
+    // Until the client knows how long the replica usually takes: only then does it wait.
+    let deadline = Instant::now() + SOON;
+    while !waited() {
+        assert!(Instant::now() < deadline, "nothing is waited for: {:?}", client.status());
+        client.call(set("k", "before", &session)).await.unwrap();
+        client.call(get("k", &session)).await.unwrap();
+    }
+    topology.relay(0).pause();
+    client.call(set("k", "after", &session)).await.unwrap();
+    let before = common::calls(topology.replica(0), "info");
+    let begun = Instant::now();
+    let reply = client.call(get("k", &session)).await.unwrap();
+    let paces = begun.elapsed().as_micros() / highwater::defaults::PROBE_PACE.as_micros();
+    // One of them is this question's own.
+    let asked = common::calls(topology.replica(0), "info") - before - 1;
+    assert_eq!((reply.value, reply.route), (bulk("after"), Route::Primary));
+    let eager = u64::from(highwater::defaults::EAGER_PROBES);
+    assert!(asked >= eager, "asked only {asked} times");
+    let most = u64::try_from(paces).unwrap() + eager + 3;
+    assert!(asked <= most, "asked {asked} times, of {most}");
 }
