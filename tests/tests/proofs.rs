@@ -558,7 +558,11 @@ async fn who_waits_has_the_replica_asked_at_a_pace() {
     // Until the client knows how long the replica usually takes: only then does it wait.
     let deadline = Instant::now() + SOON;
     while !waited() {
-        assert!(Instant::now() < deadline, "nothing is waited for: {:?}", client.status());
+        assert!(
+            Instant::now() < deadline,
+            "nothing is waited for: {:?}",
+            client.status()
+        );
         client.call(set("k", "before", &session)).await.unwrap();
         client.call(get("k", &session)).await.unwrap();
     }
