@@ -56,6 +56,19 @@ fn port_of_primary(client: &Client) -> Option<u16> {
     client.status().primary.address.rsplit(':').next()?.parse().ok()
 }
 
+/// What sentinels and nodes say, for a failure's message.
+fn told(sentinels: &Sentinels) -> String {
+    let replicas = ["SENTINEL", "REPLICAS", Sentinels::NAME];
+    let sentinels_say = sentinels
+        .sentinels()
+        .iter()
+        .map(|sentinel| format!("{:?}\n", sentinel.command(&replicas)));
+    let nodes_say = sentinels
+        .nodes()
+        .map(|node| format!("{}: {:?}\n", node.port(), node.info_replication()));
+    sentinels_say.chain(nodes_say).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_follows_the_sentinels_when_the_primary_dies() {
     let sentinels = Sentinels::builder().args(NO_PINGS).start().unwrap();
@@ -102,7 +115,7 @@ async fn a_client_follows_the_sentinels_when_the_primary_dies() {
         })
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", client.status(), told(&sentinels)));
     client.shutdown().await.unwrap();
 }
 
