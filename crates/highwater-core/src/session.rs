@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub struct Session(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     /// Counted at each read, and of no consequence for anything else: not behind the lock.
-    routes: [AtomicU32; Route::ALL.len()],
+    routes: [AtomicU64; Route::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -168,7 +168,7 @@ impl Session {
     /// Where the session's reads came from so far.
     #[must_use]
     pub fn routes(&self) -> RouteCounts {
-        let of = |route| self.count(route).load(Ordering::Relaxed);
+        let of = |route| u32::try_from(self.count(route).load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         RouteCounts {
             cache: of(Route::Cache),
             replica: of(Route::Replica),
@@ -181,7 +181,7 @@ impl Session {
         self.count(route).fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count(&self, route: Route) -> &AtomicU32 {
+    fn count(&self, route: Route) -> &AtomicU64 {
         let [cache, replica, primary] = &self.0.routes;
         match route {
             Route::Cache => cache,

@@ -473,7 +473,8 @@ impl Node {
         }
     }
 
-    fn no_connection(&self) -> Error {
+    /// Why there is no connection.
+    pub(crate) fn no_connection(&self) -> Error {
         let links = self.links();
         match links.error {
             Some(error) if !links.connecting => match error.kind() {

@@ -655,7 +655,7 @@ impl Asked {
         let sent =
             node.with_connection(|connection| Self::of(connection, read.command, read.replicas_proof()));
         // It has only just been lost.
-        sent.unwrap_or_else(|| Err(Error::new(ErrorKind::Unavailable, "there is no connection")))
+        sent.unwrap_or_else(|| Err(node.no_connection()))
     }
 
     async fn answered(self, command: &Command, place: Option<&mut Place>) -> Result<Answer, Error> {
