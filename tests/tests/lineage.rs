@@ -331,6 +331,108 @@ async fn a_sample_of_the_old_primary_hides_no_loss_at_the_new_one() {
     assert!(told > 0);
 }
 
+/// The same flood, after the promotion: the sample shows the loss, and then no reply comes that could say so. The next
+/// one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_only_a_sample_has_shown_is_said_with_the_reply_that_comes() {
+    const READS: usize = 256;
+    let topology = quiet(2);
+    let writer = Session::new();
+    let old = common::client(&topology).await;
+    old.call(set("k", "before", &writer)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.relay(0).pause();
+    topology.relay(1).pause();
+    old.call(set("k", "lost", &writer)).await.unwrap();
+    let mut in_doubt = writer.marks().written().next().unwrap();
+    in_doubt.offset = Offset::UNKNOWN;
+    let (promoted, follower) = (topology.replica(0), topology.replica(1));
+    promoted.replicaof_no_one().unwrap();
+    follower.replicaof("127.0.0.1", promoted.port()).unwrap();
+    follower
+        .wait_for(SOON, "it follows the promoted one", |info| info.link_up)
+        .unwrap();
+    let side = Relay::start(follower.addr()).unwrap();
+    let client = Client::builder()
+        .primary(promoted.url())
+        .replica(side.url())
+        .response_timeout(4 * SOON)
+        .connect()
+        .await
+        .unwrap();
+    until("the replica is connected", || {
+        client.status().replicas[0].history.is_some()
+    })
+    .await;
+
+    // The replica is asked, and its answers don't come.
+    side.pause();
+    let finished = Arc::new(AtomicUsize::new(0));
+    let sessions: Vec<_> = (0..READS)
+        .map(|_| {
+            let session = Session::new();
+            session.add_written(&in_doubt);
+            session
+        })
+        .collect();
+    let reads: Vec<_> = sessions
+        .iter()
+        .map(|session| {
+            let (client, session) = (client.clone(), session.clone());
+            let finished = Arc::clone(&finished);
+            tokio::spawn(async move {
+                let reply = client.call(get("k", &session)).await.unwrap();
+                finished.fetch_add(1, Ordering::Relaxed);
+                reply.reason
+            })
+        })
+        .collect();
+    until("all others have been judged by a sample", || {
+        let waiting = client.status().replicas[0].in_flight;
+        waiting > 0 && finished.load(Ordering::Relaxed) + waiting == READS
+    })
+    .await;
+    // Their callers go away.
+    let mut heard = Vec::new();
+    for read in reads {
+        read.abort();
+        heard.push(read.await.ok());
+    }
+    assert!(heard.iter().any(Option::is_none));
+    side.resume();
+    for (session, heard) in sessions.iter().zip(heard) {
+        let reply = client.call(get("k", session)).await.unwrap();
+        assert_eq!(reply.value, bulk("before"));
+        let told = [heard, Some(reply.reason)].into_iter().flatten();
+        let losses = told.filter(|reason| *reason == Reason::PossiblyLost).count();
+        assert_eq!(losses, 1, "{heard:?}, {:?}", reply.reason);
+    }
+}
+
+/// An error reply is a reply: it says what there is to say of the session's marks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_said_with_a_servers_error_too() {
+    for write in [false, true] {
+        let parted = Parted::start(Policy::default()).await;
+        let session = Session::new();
+        parted.old.call(set("k", "lost", &session)).await.unwrap();
+        let wrong = if write {
+            Command::new(redis::cmd("LPUSH").arg("k").arg("x"))
+        } else {
+            Command::new(redis::cmd("LLEN").arg("k"))
+        };
+        let error = parted.new.call(wrong.session(&session)).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (ErrorKind::Server, Some(Reason::PossiblyLost)),
+            "{error}"
+        );
+        assert_eq!(session.continuity(), Continuity::PossiblyLost);
+        let reply = parted.new.call(get("k", &session)).await.unwrap();
+        assert_ne!(reply.reason, Reason::PossiblyLost, "it is said once");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_from_before_the_promotion_is_honoured_by_both() {
     let topology = quiet(2);

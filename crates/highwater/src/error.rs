@@ -4,6 +4,8 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use redis::RedisError;
 
+use highwater_core::Reason;
+
 use crate::route::Reply;
 
 /// What went wrong, for callers that decide by it, and what to do about it.
@@ -126,11 +128,13 @@ impl ErrorKind {
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     reply: Option<RedisError>,
+    reason: Option<Reason>,
     applied: Option<Reply>,
 }
 
@@ -141,6 +145,7 @@ impl Error {
             message: message.into(),
             source: None,
             reply: None,
+            reason: None,
             applied: None,
         }))
     }
@@ -152,6 +157,7 @@ impl Error {
             message,
             source: source.map(|source| Arc::new(source) as Arc<dyn StdError + Send + Sync>),
             reply: None,
+            reason: None,
             applied,
         }))
     }
@@ -165,21 +171,9 @@ impl Error {
         self.with_shared_source(Arc::new(source))
     }
 
-    pub(crate) fn with_shared_source(self, source: Arc<dyn StdError + Send + Sync>) -> Self {
-        let Inner {
-            kind,
-            message,
-            reply,
-            applied,
-            ..
-        } = &*self.0;
-        Self(Arc::new(Inner {
-            kind: *kind,
-            message: message.clone(),
-            source: Some(source),
-            reply: reply.clone(),
-            applied: applied.clone(),
-        }))
+    pub(crate) fn with_shared_source(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(source);
+        self
     }
 
     /// An error reply of the server.
@@ -190,8 +184,15 @@ impl Error {
             message: format!("the server answered with an error: {reply}"),
             source: None,
             reply: Some(reply),
+            reason: None,
             applied: None,
         }))
+    }
+
+    /// Why the reply that this stands for came from where it came from.
+    pub(crate) fn with_reason(mut self, reason: Reason) -> Self {
+        Arc::make_mut(&mut self.0).reason = Some(reason);
+        self
     }
 
     /// What went wrong.
@@ -204,6 +205,14 @@ impl Error {
     #[must_use]
     pub fn server_error(&self) -> Option<&RedisError> {
         self.0.reply.as_ref()
+    }
+
+    /// Why a server's error reply came from the node that it came from, as [`Reply::reason`] says of a value: so whether the
+    /// session's marks could not be honoured ([`Reason::PossiblyLost`], which is said once, and
+    /// [`Reason::UnknownHistory`]). Also where a pipeline has failed after one of its replies had shown that.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
     }
 
     /// The reply to a write that was applied, when [`ErrorKind::TooFewAcks`]: what the server answered, and in

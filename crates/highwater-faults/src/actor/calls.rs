@@ -98,9 +98,9 @@ pub(super) fn said(reply: &Reply) -> Said {
 
 /// What an error says of them.
 pub(super) fn said_by(error: &Error) -> Said {
-    match error.kind() {
-        ErrorKind::PossiblyLost => Said::Lost,
-        ErrorKind::UnknownHistory => Said::Unknown,
+    match (error.kind(), error.reason()) {
+        (ErrorKind::PossiblyLost, _) | (_, Some(Reason::PossiblyLost)) => Said::Lost,
+        (ErrorKind::UnknownHistory, _) | (_, Some(Reason::UnknownHistory)) => Said::Unknown,
         _ => Said::Nothing,
     }
 }

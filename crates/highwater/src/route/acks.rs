@@ -97,8 +97,8 @@ impl Router {
                 reply.acks = acked;
                 Error::too_few_acks(message, Some(reply), unknown)
             }
-            // What it has read may not be given out.
-            Err(withheld) => Error::too_few_acks(message, None, unknown.or(Some(withheld))),
+            // What it has read may not be given out. That says why, which is said once: it goes before why nobody has counted.
+            Err(withheld) => Error::too_few_acks(message, None, Some(withheld)),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Route, Session};
 use redis::Value;
 
-use super::{LEAST_BOUND, Reply, Router};
+use super::{LEAST_BOUND, Reply, Router, unmet::Waived};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
@@ -21,8 +21,8 @@ pub(crate) struct Read<'a> {
     pub(super) requirement: Requirement,
     /// What a replica must cover, where that is more: a bound on staleness. Boxed, as it is rare.
     pub(super) at_replicas: Option<Box<Requirement>>,
-    /// Why the requirement is less than what the session depends on, if it is.
-    pub(super) waived: Option<Reason>,
+    /// What was taken out of the requirement by policy, if something was. Boxed, as it is rare.
+    pub(super) waived: Option<Box<Waived>>,
     /// False: by explicit choice, nothing is.
     pub(super) proven: bool,
 }
@@ -61,7 +61,7 @@ impl Router {
             Box::pin(self.resolve_doubt(session, &mut read)).await?;
         }
         if !read.requirement.is_empty() {
-            read.waived = self.waive(session, &mut read.requirement);
+            read.waived = self.waive(&mut read.requirement);
         }
         Ok(read)
     }
@@ -126,6 +126,8 @@ impl Router {
 
     /// Compares what the primary proves with what the read must cover, and tells the session.
     ///
+    /// Only for a reply that is given out at once: a loss that the session has been told of is said by this reply or never.
+    ///
     /// # Errors
     ///
     /// When it does not cover it, and the policy is to fail.
@@ -138,9 +140,9 @@ impl Router {
         let coverage = if read.requirement.needs_barrier() {
             // Doubt that has come in since it was last settled: the primary's present state has what it stands for. It
             // must not hide what is known of the other marks.
-            self.coverage(&read.requirement.without_barrier(), progress)
+            self.judge_by_primary(read.session, &read.requirement.without_barrier(), progress)
         } else {
-            self.coverage(&read.requirement, progress)
+            self.judge_by_primary(read.session, &read.requirement, progress)
         };
         let reason = if coverage == Coverage::Covered {
             reason
@@ -205,6 +207,7 @@ impl Read<'_> {
         Self {
             requirement: self.requirement.without_barrier(),
             at_replicas: self.at_replicas.clone(),
+            waived: self.waived.clone(),
             ..*self
         }
     }

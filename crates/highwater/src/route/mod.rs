@@ -69,7 +69,7 @@ pub struct Reply {
 
 impl Reply {
     fn finished(mut self, command: &Command) -> Result<Self, Error> {
-        self.value = finished(self.value, command)?;
+        self.value = finished(self.value, command).map_err(|error| error.with_reason(self.reason))?;
         Ok(self)
     }
 }
@@ -421,11 +421,12 @@ impl Router {
     }
 
     fn counted(&self, read: &Read<'_>, mut reply: Reply) -> Reply {
-        // A loss that the proof has shown besides what was waived is said by this reply or never.
-        if let Some(reason) = read.waived
-            && reply.reason != Reason::PossiblyLost
-        {
-            reply.reason = reason;
+        if let Some(waived) = &read.waived {
+            let reason = self.tell_waived(read.session, waived);
+            // A loss that the proof has shown besides what was waived is said by this reply or never.
+            if reply.reason != Reason::PossiblyLost {
+                reply.reason = reason;
+            }
         }
         self.counters.count_read(reply.route, reply.reason);
         if let Some(session) = read.session {

@@ -98,9 +98,14 @@ impl Own {
         let mut reason = Reason::Command;
         for look in &looks {
             let part = command.part(look);
-            let reply = self.step(router, &part, std::slice::from_ref(look)).await?;
+            let reply = match self.step(router, &part, std::slice::from_ref(look)).await {
+                Ok(reply) => reply,
+                Err(error) if reason == Reason::Command => return Err(error),
+                // What an earlier command's reply has shown is said with this, or never.
+                Err(error) => return Err(error.with_reason(reason)),
+            };
             values.push(reply.value);
-            if reply.reason != Reason::Command {
+            if reply.reason != Reason::Command && reason != Reason::PossiblyLost {
                 reason = reply.reason;
             }
         }
@@ -218,7 +223,10 @@ impl Own {
             router.snapshot(command)
         };
         let answer = self.ask(router, command, proof, writer, step).await?;
-        let reason = router.admit_write(&read, &answer, || step.reads)?;
+        let mut reason = router.admit_write(&read, &answer, || step.reads)?;
+        if let (Some(waived), true) = (&read.waived, reason != Reason::PossiblyLost) {
+            reason = router.tell_waived(read.session, waived);
+        }
         Ok(router.written(answer.value, reason))
     }
 

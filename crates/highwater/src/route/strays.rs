@@ -104,15 +104,16 @@ impl Router {
         // Begun after the read arrived, so it shows all that the primary's own reply would have to show.
         let progress = self.sample_primary().await?;
         self.counters.count_barrier();
-        let reason = self.admit(read, &progress, reason)?;
         let judged = Read {
             requirement: Requirement::new([place(&progress)]),
             at_replicas: None,
+            waived: None,
             ..*read
         };
         match self.read_replicas(&judged, Attempts::default()).await {
             Ok(mut reply) => {
-                reply.reason = reason;
+                // Not before: a loss would have been taken for said, although another node answers in the end, or none.
+                reply.reason = self.admit(read, &progress, reason)?;
                 Ok(reply)
             }
             // It may be another primary by now than the one that was sampled: it judges the session's own marks, and

@@ -51,7 +51,34 @@ impl Unmet {
     }
 }
 
+/// Marks that a read is answered without, by [`Policy::Proceed`].
+#[derive(Clone, Debug)]
+pub(super) struct Waived {
+    /// Taken when the read's was.
+    requirement: Requirement,
+    /// Where the primary was last seen.
+    progress: Progress,
+}
+
 impl Router {
+    /// How a primary's proof covers a requirement. The session is told what it does not.
+    ///
+    /// What is said and what the session remembers go by one state of what is known of histories: that can grow at any
+    /// moment, and what was an unknown history can be a loss then, which would be taken for said.
+    pub(super) fn judge_by_primary(
+        &self,
+        session: Option<&Session>,
+        requirement: &Requirement,
+        progress: &Progress,
+    ) -> Coverage {
+        let edges = self.edges();
+        let coverage = requirement.coverage(progress, &edges);
+        if let (Some(session), true) = (session, coverage != Coverage::Covered) {
+            session.record_discontinuity(&self.scope, requirement, progress, &edges);
+        }
+        coverage
+    }
+
     /// The primary itself does not cover the session's marks: why the reply comes all the same.
     ///
     /// # Errors
@@ -85,9 +112,6 @@ impl Router {
                 self.unmet.remember((progress.history, point.history));
             }
         }
-        if let Some(session) = read.session {
-            session.record_discontinuity(&self.scope, &read.requirement, progress, &self.edges());
-        }
         match policy {
             Policy::Primary | Policy::Proceed => Ok(reason(coverage)),
             Policy::Error => Err(Error::new(kind, message)),
@@ -100,13 +124,13 @@ impl Router {
     }
 
     /// [`Policy::Proceed`]: takes out of the requirement what the primary is known not to have, so that any
-    /// node may answer; the reason to give for that, if there was something.
+    /// node may answer. The reply tells of it: [`tell_waived`](Self::tell_waived).
     ///
     /// It goes by what a proof of the primary has concluded of the same two histories, never by a hint
     /// alone. A loss is then replaced in the session by where the primary was last seen, which is past
     /// everything of the session that survived; an unknown history stays (invariant 4). Doubt about a
     /// history that the primary left is not waived: the primary's proof resolves it.
-    pub(super) fn waive(&self, session: &Session, requirement: &mut Requirement) -> Option<Reason> {
+    pub(super) fn waive(&self, requirement: &mut Requirement) -> Option<Box<Waived>> {
         if !self.waives() {
             return None;
         }
@@ -115,13 +139,7 @@ impl Router {
             return None;
         }
         let edges = self.edges();
-        let mut worst = Coverage::Covered;
-        for point in requirement.points() {
-            if self.unmet.is_known((progress.history, point.history)) {
-                worst = worst.max(progress.covers(point.history, point.offset, &edges));
-            }
-        }
-        let waived = requirement.waive(|point| {
+        let requirement = requirement.waive(|point| {
             self.unmet.is_known((progress.history, point.history))
                 && match progress.covers(point.history, point.offset, &edges) {
                     Coverage::PossiblyLost => {
@@ -131,13 +149,24 @@ impl Router {
                     Coverage::Behind | Coverage::Covered => false,
                 }
         });
-        if waived.points().is_empty() {
-            return None;
-        }
-        session.record_discontinuity(&self.scope, &waived, &progress, &edges);
-        drop(edges);
-        self.tell_unmet(worst);
-        Some(reason(worst))
+        (!requirement.points().is_empty()).then(|| {
+            Box::new(Waived {
+                requirement,
+                progress,
+            })
+        })
+    }
+
+    /// Tells the session, and whoever looks, of what was waived for a reply that is given out at once: the reason to
+    /// give for that.
+    pub(super) fn tell_waived(&self, session: Option<&Session>, waived: &Waived) -> Reason {
+        let coverage = match self.judge_by_primary(session, &waived.requirement, &waived.progress) {
+            Coverage::PossiblyLost => Coverage::PossiblyLost,
+            // Nor was it known when it was waived, although it may be by now.
+            Coverage::Unknown | Coverage::Behind | Coverage::Covered => Coverage::Unknown,
+        };
+        self.tell_unmet(coverage);
+        reason(coverage)
     }
 
     fn tell_unmet(&self, coverage: Coverage) {
