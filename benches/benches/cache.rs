@@ -153,7 +153,8 @@ impl World {
     /// Hits of the near cache, or reads without one.
     async fn reads(&self, client: &Client, threads: usize, order: &Arc<Vec<String>>) -> f64 {
         measure(threads, order, || {
-            let connection = client.with(&self.session);
+            // Each thread is a user of their own, who has written what the others have.
+            let connection = client.with(&Session::resume(self.session.marks()));
             move |order: Arc<Vec<String>>, place: usize| {
                 let mut connection = connection.clone();
                 async move {

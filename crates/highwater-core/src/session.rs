@@ -196,18 +196,19 @@ impl Session {
         self.state().view.requirement(scope, level)
     }
 
-    /// The level of a read that asks for `asked`, and what it must cover in `scope`: the session's own level, and then
-    /// `usual`, serve where nothing is asked for.
+    /// The level of a read that asks for `asked`, the one that it has where nothing is asked for (the session's own, and then
+    /// `usual`), and what it must cover in `scope`.
     #[must_use]
     pub fn read(
         &self,
         scope: &Scope,
         asked: Option<Consistency>,
         usual: Consistency,
-    ) -> (Consistency, Requirement) {
+    ) -> (Consistency, Consistency, Requirement) {
         let state = self.state();
-        let level = asked.or(state.level).unwrap_or(usual);
-        (level, state.view.requirement(scope, level))
+        let usual = state.level.unwrap_or(usual);
+        let level = asked.unwrap_or(usual);
+        (level, usual, state.view.requirement(scope, level))
     }
 
     /// Starts a write in `history`. The first half goes with the command to the connection, which

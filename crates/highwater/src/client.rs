@@ -116,6 +116,11 @@ impl Client {
         &self.0.router
     }
 
+    /// The near cache, if there is one and nothing of the user's around it.
+    pub(crate) fn cache(&self) -> Option<&NearCache> {
+        self.0.cache.as_deref().filter(|_| self.0.layered.is_none())
+    }
+
     /// A connection for redis-rs's commands, under this session.
     #[must_use]
     pub fn with(&self, session: &Session) -> SessionConnection {
@@ -204,7 +209,7 @@ impl Client {
     /// Through the user's layers, if there are any.
     pub(crate) async fn carry_out(&self, command: Command) -> Result<Reply, Error> {
         let Some(stack) = &self.0.layered else {
-            if let Some(cache) = &self.0.cache {
+            if let Some(cache) = self.cache() {
                 match cache.begin(&self.0.router, &command)? {
                     Some(Begun::Hit(reply)) => return Ok(reply),
                     Some(Begun::Asked(reply)) => return reply.await,

@@ -48,6 +48,7 @@ mod redis_rs;
 mod route;
 mod session_connection;
 mod status;
+mod striped;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;

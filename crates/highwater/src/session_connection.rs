@@ -3,7 +3,9 @@
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{acks::Acks, client::Client, command::Command, error::Error, redis_rs, route::Reply};
+use crate::{
+    acks::Acks, cache::Begun, client::Client, command::Command, error::Error, redis_rs, route::Reply,
+};
 
 /// A connection for redis-rs's `AsyncCommands`, pipelines and scripts, under one session. Owned,
 /// cheap to clone, and usable from several tasks at once.
@@ -84,19 +86,37 @@ impl SessionConnection {
     }
 
     /// Not an async function: its future would have room for the command twice.
-    fn reply_to(&self, mut command: Command) -> impl Future<Output = Result<Reply, Error>> + Send + '_ {
+    fn reply_to(&self, command: Command) -> impl Future<Output = Result<Reply, Error>> + Send + '_ {
+        self.client.carry_out(self.command(command))
+    }
+
+    /// The command as this handle asks it.
+    fn command(&self, mut command: Command) -> Command {
         command.session.clone_from(&self.session);
         command.level = self.level;
         command.bypass_cache = self.bypass_cache;
         command.acks = self.acks;
-        self.client.carry_out(command)
+        command
     }
 }
 
 impl ConnectionLike for SessionConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        let connection = &*self;
+        if let Some(cache) = connection.client.cache() {
+            // Most are hits, which end where they begin: what the others need is not in their future.
+            return Box::pin(async move {
+                let (command, router) = (connection.command(Command::new(cmd)), connection.client.router());
+                let reply = match cache.begin(router, &command)? {
+                    Some(Begun::Hit(reply)) => Ok(reply),
+                    Some(Begun::Asked(reply)) => reply.await,
+                    None => Box::pin(router.call(&command)).await,
+                };
+                redis_rs::value_of(cmd, reply.map(|reply| reply.value))
+            });
+        }
         Box::pin(async move {
-            let reply = self.reply_to(Command::new(cmd)).await;
+            let reply = connection.reply_to(Command::new(cmd)).await;
             redis_rs::value_of(cmd, reply.map(|reply| reply.value))
         })
     }

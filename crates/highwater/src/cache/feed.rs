@@ -19,7 +19,11 @@ use highwater_core::{Progress, Role};
 use redis::{PushKind, Value};
 use tokio::sync::oneshot;
 
-use super::{Shared, flights::Filled, store::Entry};
+use super::{
+    Shared,
+    flights::Filled,
+    store::{Entry, Expires},
+};
 use crate::{
     error::Error,
     node::{Connection, Node},
@@ -34,6 +38,9 @@ pub(crate) struct View {
     /// Where the feed is known to be: nothing is known after the data were replaced, until it says so anew.
     pub(crate) progress: Option<Progress>,
 }
+
+/// A longest time that need not be kept to a fraction of a second.
+const COARSE: Duration = Duration::from_secs(60);
 
 /// Generations are numbered through, so that no two feeds ever have the same.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -222,8 +229,14 @@ impl Fill {
     ///
     /// Asked before the value, since on a replica a key can expire between the two without any invalidation:
     /// then this still says when.
-    fn expires(&self, ttl: &Value) -> Option<Instant> {
-        expires(self.sent, ttl, self.shared.longest)
+    fn expires(&self, ttl: &Value) -> Option<Expires> {
+        let Shared { longest, store, .. } = &*self.shared;
+        let at = expires(self.sent, ttl, *longest)?;
+        Some(match ttl {
+            // Not for a promise to users, who have invalidations: so that nothing is ever kept for good.
+            Value::Int(-1 | -2) if *longest >= COARSE => store.clock.about(at),
+            _ => Expires::At(at),
+        })
     }
 }
 

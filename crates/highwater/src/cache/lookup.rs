@@ -1,7 +1,5 @@
 //! Looking for a reply: the feed's view first, and only then the entry.
 
-use std::time::Instant;
-
 use highwater_core::Progress;
 
 use super::{
@@ -49,7 +47,7 @@ pub(super) fn look_with(
     let View { generation, progress } = feed.view();
     between();
     match store.get(key, command, generation) {
-        Some(entry) if Instant::now() < entry.expires => {
+        Some(entry) if !store.clock.is_over(entry.expires) => {
             if covers(progress.as_ref()) {
                 Found::Hit(entry)
             } else {

@@ -28,7 +28,7 @@ use crate::{
     command::{Command, Keys, Target, Unit},
     defaults::{FEED_PACE, MAX_CACHED_MGET},
     error::Error,
-    node::{ProofWanted, Request},
+    node::{Judge, ProofWanted, Request},
     route::{Outlook, Read, Reply, RouteService, Router},
 };
 
@@ -385,6 +385,7 @@ impl NearCache {
             packed: &packed,
             replies: 2,
             proof: ProofWanted::Trailing,
+            judge: Judge::Caller,
             may_write: false,
             writer: None,
         };
@@ -483,6 +484,7 @@ async fn look_after(cache: Arc<NearCache>, router: Arc<Router>) {
         if let Kind::Tracking(feeds) = &cache.kind {
             feeds.load().assign();
         }
+        cache.shared.store.clock.tick();
         cache.shared.stats.weighs(cache.shared.store.size().1);
         let changes = async {
             select(pin!(cache.shared.changes.notified()), pin!(members.changed())).await;

@@ -6,15 +6,19 @@
 //! generation is valid, so that nothing rests on how the library compares times.
 
 use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use foldhash::fast::RandomState;
 use highwater_core::{History, Progress};
+use memchr::memmem;
 use redis::Value;
 
 /// What the library itself needs for an entry, about: its node, its place in the lists and the table.
@@ -41,7 +45,56 @@ pub(crate) struct Entry {
     pub(crate) upper: (History, u64),
     /// What it was proven to show when it was read. Where there are no invalidations, nothing else is.
     pub(crate) lower: Option<Arc<Progress>>,
-    pub(crate) expires: Instant,
+    pub(crate) expires: Expires,
+}
+
+/// Until when an entry is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expires {
+    /// The key itself expires then.
+    At(Instant),
+    /// The key does not; the entry is dropped some time then, by the cache's own [`Clock`].
+    About(u32),
+}
+
+/// What time it is, as far as the cache's own task has said: a look at the real clock is a good part of what a hit costs,
+/// and most keys don't expire.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    begun: Instant,
+    /// Seconds since then.
+    now: AtomicU32,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            now: AtomicU32::new(0),
+        }
+    }
+
+    /// To be called now and then.
+    pub(crate) fn tick(&self) {
+        self.now.store(self.seconds_at(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// For a key that does not expire.
+    pub(crate) fn about(&self, at: Instant) -> Expires {
+        Expires::About(self.seconds_at(at))
+    }
+
+    pub(crate) fn is_over(&self, expires: Expires) -> bool {
+        match expires {
+            Expires::At(at) => Instant::now() >= at,
+            Expires::About(second) => self.now.load(Ordering::Relaxed) >= second,
+        }
+    }
+
+    fn seconds_at(&self, at: Instant) -> u32 {
+        let seconds = at.saturating_duration_since(self.begun).as_secs();
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
 }
 
 impl Entry {
@@ -50,7 +103,7 @@ impl Entry {
         value: &Value,
         upper: (History, u64),
         lower: Option<Progress>,
-        expires: Instant,
+        expires: Expires,
     ) -> Self {
         let (bytes, other) = match value {
             Value::BulkString(value) => ([command, value].concat().into(), None),
@@ -88,7 +141,53 @@ struct Replies {
     older: Option<Arc<[Entry]>>,
 }
 
-type Key = Box<[u8]>;
+/// A key: the place in the newest command where it stands. So to compare it brings the value into the processor's caches.
+#[derive(Clone, Debug)]
+struct Key {
+    bytes: Arc<[u8]>,
+    place: Range<usize>,
+}
+
+impl Key {
+    fn in_entry(key: &[u8], entry: &Entry) -> Self {
+        match memmem::find(entry.command(), key) {
+            Some(at) => Self {
+                bytes: Arc::clone(&entry.bytes),
+                place: at..at + key.len(),
+            },
+            None => Self {
+                bytes: key.into(),
+                place: 0..key.len(),
+            },
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.place.len()
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.bytes.get(self.place.clone()).unwrap_or_default()
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bytes: &[u8] = self.borrow();
+        bytes.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let (this, other): (&[u8], &[u8]) = (self.borrow(), other.borrow());
+        this == other
+    }
+}
+
+impl Eq for Key {}
 
 /// The replies that are kept, by key.
 #[derive(Debug)]
@@ -96,6 +195,7 @@ pub(crate) struct Store {
     kept: moka::sync::Cache<Key, Replies, RandomState>,
     max_entry: usize,
     oversized: AtomicU64,
+    pub(crate) clock: Clock,
 }
 
 impl Store {
@@ -108,6 +208,7 @@ impl Store {
                 .build_with_hasher(RandomState::default()),
             max_entry,
             oversized: AtomicU64::new(0),
+            clock: Clock::new(),
         }
     }
 
@@ -136,7 +237,9 @@ impl Store {
             self.invalidate(key);
             return;
         }
-        let mut older: Vec<_> = match self.kept.get(key) {
+        let before = self.kept.get(key);
+        let kept = before.is_some();
+        let mut older: Vec<_> = match before {
             // Those of another generation are another feed's: whether they are still valid is not ours to say.
             Some(replies) if replies.generation == generation => {
                 let before = replies.older.iter().flat_map(|older| older.iter());
@@ -158,7 +261,11 @@ impl Store {
             newest: entry,
             older: (!older.is_empty()).then(|| older.into()),
         };
-        self.kept.insert(key.into(), replies);
+        if kept {
+            // Or the library would go on with the key that it has, and so with the command and the value around it.
+            self.kept.invalidate(key);
+        }
+        self.kept.insert(Key::in_entry(key, &replies.newest), replies);
     }
 
     /// Drops all replies that concern a key. Who looks afterwards does not find them.
@@ -220,7 +327,7 @@ mod tests {
             &Value::BulkString(value.into()),
             (History::from_bytes([1; 20]), 1),
             None,
-            Instant::now() + Duration::from_secs(60),
+            Expires::At(Instant::now() + Duration::from_secs(60)),
         )
     }
 
@@ -235,6 +342,40 @@ mod tests {
         store.invalidate(b"k");
         assert!(store.get(b"k", b"HGET k a", 7).is_none());
         assert!(store.get(b"k", b"HGET k b", 7).is_none());
+    }
+
+    /// A key that stands in its command more than once, one that is a part of another word, and an empty one.
+    #[test]
+    fn keys_are_found_wherever_they_stand_in_a_command() {
+        let store = Store::new(1 << 20, 1 << 16);
+        for key in ["k", "GET", "E", ""] {
+            let command = format!("GET {key} {key}");
+            store.insert(key.as_bytes(), 7, entry(&command, "1"));
+            store.insert(key.as_bytes(), 7, entry("HGET other", "2"));
+            for command in [command.as_str(), "HGET other"] {
+                assert!(
+                    store.get(key.as_bytes(), command.as_bytes(), 7).is_some(),
+                    "{key}"
+                );
+            }
+        }
+        store.invalidate(b"E");
+        assert!(store.get(b"E", b"GET E E", 7).is_none() && store.get(b"GET", b"GET GET GET", 7).is_some());
+    }
+
+    /// What is replaced is not kept alive by its key.
+    #[test]
+    fn a_key_holds_on_to_the_newest_reply_only() {
+        let store = Store::new(1 << 20, 1 << 16);
+        let first = entry("GET k", "1");
+        let held = Arc::downgrade(&first.bytes);
+        store.insert(b"k", 7, first);
+        assert!(held.upgrade().is_some());
+        store.insert(b"k", 7, entry("GET k", "2"));
+        for _ in 0..10 {
+            store.size();
+        }
+        assert!(held.upgrade().is_none());
     }
 
     #[test]
@@ -268,6 +409,16 @@ mod tests {
         assert!(store.get(b"l", b"GETRANGE l 0 99", 1).is_some());
         assert!(store.get(b"l", b"GETRANGE l 0 90", 1).is_none());
         assert!(store.kept.get(&b"l"[..]).unwrap().weight <= 4096);
+    }
+
+    #[test]
+    fn a_key_that_expires_goes_by_the_real_clock_and_others_by_the_caches_own() {
+        let (clock, now) = (Clock::new(), Instant::now());
+        assert!(clock.is_over(Expires::At(now)));
+        assert!(!clock.is_over(Expires::At(now + Duration::from_secs(60))));
+        let (past, later) = (clock.about(now), clock.about(now + Duration::from_secs(60)));
+        clock.tick();
+        assert!(clock.is_over(past) && !clock.is_over(later));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::{
     flights::{Filled, Flights, Join},
     lookup::Found,
     service::{Answer, Wanted, hit, with_ttl},
-    store::Entry,
+    store::{Entry, Expires},
 };
 use crate::{
-    node::{Connection, Proof, ProofWanted, Request},
+    node::{Connection, Judge, Proof, ProofWanted, Request},
     route::{Read, Router},
 };
 
@@ -35,7 +35,7 @@ impl TtlOnly {
         wanted: Wanted<'_>,
     ) -> Found {
         match shared.store.get(wanted.key, wanted.command, GENERATION) {
-            Some(entry) if Instant::now() < entry.expires => {
+            Some(entry) if !shared.store.clock.is_over(entry.expires) => {
                 if router.covered(read, entry.lower.as_deref()) {
                     Found::Hit(entry)
                 } else {
@@ -107,6 +107,7 @@ impl Asking<'_> {
             packed: &packed,
             replies: 2,
             proof: ProofWanted::Both,
+            judge: Judge::Caller,
             may_write: false,
             writer: None,
         };
@@ -117,7 +118,10 @@ impl Asking<'_> {
         let Ok(Ok(answer)) = request.answer.await else {
             return;
         };
-        let (Proof::Between(lower, Some(upper)), Value::Array(replies)) = (answer.proof, answer.value) else {
+        let (Proof::Between(bounds), Value::Array(replies)) = (answer.proof, answer.value) else {
+            return;
+        };
+        let (lower, Some(upper)) = *bounds else {
             return;
         };
         let mut replies = replies.into_iter();
@@ -140,7 +144,7 @@ impl Asking<'_> {
                 return;
             };
             let upper = (upper.history, upper.applied);
-            let entry = Entry::new(command, &filled.value, upper, filled.lower, expires);
+            let entry = Entry::new(command, &filled.value, upper, filled.lower, Expires::At(expires));
             shared.store.insert(key, GENERATION, entry);
             shared.stats.fills(1);
         });

@@ -9,7 +9,7 @@ use super::{LEAST_BOUND, Reply, Router, unmet::Waived};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
-    node::{Answer, Proof, ProofWanted},
+    node::{Answer, Judge, Proof, ProofWanted},
 };
 
 /// A read on its way.
@@ -17,6 +17,8 @@ pub(crate) struct Read<'a> {
     pub(super) command: &'a Command,
     pub(crate) session: Option<&'a Session>,
     pub(super) level: Consistency,
+    /// What it shows may not be unseen by later reads: it is monotonic, or it belongs to a session or client that is.
+    pub(super) remembered: bool,
     /// What the session depends on.
     pub(super) requirement: Requirement,
     /// What a replica must cover, where that is more: a bound on staleness. Boxed, as it is rare.
@@ -31,14 +33,18 @@ impl Router {
     /// What the reply to a command must cover, as far as that is known.
     pub(super) fn snapshot<'a>(&self, command: &'a Command) -> Read<'a> {
         let session = command.session.as_ref();
-        let (level, requirement) = match session {
+        let (level, usual, requirement) = match session {
             Some(session) => session.read(&self.scope, command.level, self.level),
-            None => (command.level.unwrap_or(self.level), Requirement::default()),
+            None => {
+                let level = command.level.unwrap_or(self.level);
+                (level, level, Requirement::default())
+            }
         };
         Read {
             command,
             session,
             level,
+            remembered: [level, usual].contains(&Consistency::Monotonic),
             requirement: if self.proofs {
                 requirement
             } else {
@@ -151,7 +157,7 @@ impl Router {
         };
         if let Some(session) = read.session {
             session.proven_by_primary(&self.scope, &read.requirement, progress, &self.edges());
-            if read.is_remembered(self.level) {
+            if read.remembered {
                 session.add_read(&self.mark(progress));
             }
         }
@@ -175,13 +181,12 @@ impl Router {
         if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
             return Ok(Reason::Command);
         }
-        let outcome = match answer.proof {
-            Proof::Between(progress, _)
-                if self.coverage(&read.requirement, &progress) == Coverage::Covered =>
-            {
+        let outcome = match &answer.proof {
+            Proof::Covers => return Ok(Reason::Command),
+            Proof::Between(bounds) if self.coverage(&read.requirement, &bounds.0) == Coverage::Covered => {
                 return Ok(Reason::Command);
             }
-            Proof::Between(progress, _) => self.admit(read, &progress, Reason::Command),
+            Proof::Between(bounds) => self.admit(read, &bounds.0, Reason::Command),
             Proof::None | Proof::Refused => Err(self.unproven()),
         };
         outcome.or_else(|error| match error.kind() {
@@ -242,6 +247,32 @@ impl Read<'_> {
         }
     }
 
+    /// Who judges a proof of which only the lower bound is wanted, by this requirement.
+    fn judge_of(requirement: &Requirement) -> Judge {
+        match requirement.points() {
+            [point] => Judge::Driver(*point),
+            _ => Judge::Caller,
+        }
+    }
+
+    /// Who judges a replica's proof.
+    pub(super) fn replicas_judge(&self) -> Judge {
+        match self.replicas_proof() {
+            ProofWanted::Nothing => Judge::Nobody,
+            ProofWanted::Leading => Self::judge_of(self.at_replicas()),
+            ProofWanted::Both | ProofWanted::Trailing => Judge::Caller,
+        }
+    }
+
+    /// Who judges the proof that comes with a write: see [`Router::admit_write`].
+    pub(super) fn writes_judge(&self) -> Judge {
+        if self.level == Consistency::Eventual || self.requirement.points().is_empty() {
+            Judge::Nobody
+        } else {
+            Self::judge_of(&self.requirement)
+        }
+    }
+
     /// The proof that this read needs of the primary.
     pub(super) fn primarys_proof(&self) -> ProofWanted {
         if !self.proven
@@ -262,13 +293,6 @@ impl Read<'_> {
     /// What a replica must cover.
     pub(super) fn at_replicas(&self) -> &Requirement {
         self.at_replicas.as_deref().unwrap_or(&self.requirement)
-    }
-
-    /// What this read shows may not be unseen by later ones: it is monotonic, or it belongs to a
-    /// session or client that is.
-    pub(super) fn is_remembered(&self, client: Consistency) -> bool {
-        let usual = self.session.and_then(Session::level).unwrap_or(client);
-        [self.level, usual].contains(&Consistency::Monotonic)
     }
 }
 

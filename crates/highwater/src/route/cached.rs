@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Instant};
 use highwater_core::{Consistency, Coverage, History, Mark, Offset, Point, Progress, Reason, Role, Route};
 use redis::Value;
 use tokio::sync::SemaphorePermit;
+use tracing::level_filters::LevelFilter;
 
 use super::{
-    LEAST_BOUND, Reply, Router, admit::Read, choose::Choice, closed, counters::InFlight, record_reply,
+    LEAST_BOUND, Reply, Router, SPANS, admit::Read, choose::Choice, closed, counters::InFlight, record_reply,
 };
 use crate::{
     command::Command,
@@ -113,7 +114,7 @@ impl Router {
             reason => reason,
         };
         if let Some(session) = read.session {
-            if read.is_remembered(self.level) {
+            if read.remembered {
                 for (history, offset) in upper {
                     session.add_read(&Mark {
                         scope: self.scope.clone(),
@@ -131,8 +132,8 @@ impl Router {
             reason,
             acks: None,
         };
-        let span = self.span(false);
-        if !span.is_disabled() {
+        if LevelFilter::current() >= SPANS {
+            let span = self.span(false);
             record_reply(&span, &reply);
         }
         reply

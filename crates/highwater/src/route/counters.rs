@@ -7,19 +7,25 @@ use std::{
 
 use highwater_core::{Coverage, Reason, Route, Scope};
 
-use crate::observe::Meters;
+use crate::{observe::Meters, striped::Striped};
 
 /// Counts since the client was made. Each is a metric too, with the feature `metrics`.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    reads: [[AtomicU64; Reason::ALL.len()]; Route::ALL.len()],
-    writes: AtomicU64,
+    often: Striped<Often>,
     barriers: AtomicU64,
     possibly_lost: AtomicU64,
     unknown_history: AtomicU64,
     beyond_primary: AtomicU64,
     staleness_samples: AtomicU64,
     meters: Meters,
+}
+
+/// What is counted with nearly every command.
+#[derive(Debug, Default)]
+struct Often {
+    reads: [[AtomicU64; Reason::ALL.len()]; Route::ALL.len()],
+    writes: AtomicU64,
 }
 
 /// Reads of one route and reason.
@@ -78,6 +84,13 @@ impl Drop for SentWrite<'_> {
     }
 }
 
+fn route_place(route: Route) -> usize {
+    Route::ALL
+        .iter()
+        .position(|other| *other == route)
+        .unwrap_or_default()
+}
+
 fn place_of(reason: Reason) -> usize {
     Reason::ALL
         .iter()
@@ -88,8 +101,7 @@ fn place_of(reason: Reason) -> usize {
 impl Counters {
     pub(crate) fn new(scope: &Scope) -> Self {
         Self {
-            reads: Default::default(),
-            writes: AtomicU64::default(),
+            often: Striped::default(),
             barriers: AtomicU64::default(),
             possibly_lost: AtomicU64::default(),
             unknown_history: AtomicU64::default(),
@@ -134,19 +146,22 @@ impl Counters {
     }
 
     pub(super) fn count_read(&self, route: Route, reason: Reason) {
-        let route = Route::ALL
-            .iter()
-            .position(|other| *other == route)
-            .unwrap_or_default();
+        let route = route_place(route);
         let reason = place_of(reason);
         self.meters.read(route, reason);
-        if let Some(count) = self.reads.get(route).and_then(|reasons| reasons.get(reason)) {
+        if let Some(count) = self
+            .often
+            .mine()
+            .reads
+            .get(route)
+            .and_then(|reasons| reasons.get(reason))
+        {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn count_write(&self) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.often.mine().writes.fetch_add(1, Ordering::Relaxed);
         self.meters.write();
     }
 
@@ -168,9 +183,9 @@ impl Counters {
     /// Reads by route and reason, those that occurred.
     pub(crate) fn reads(&self) -> Vec<ReadCount> {
         let mut counts = Vec::new();
-        for (route, reasons) in Route::ALL.iter().zip(&self.reads) {
-            for (reason, count) in Reason::ALL.iter().zip(reasons) {
-                let count = count.load(Ordering::Relaxed);
+        for route in Route::ALL {
+            for reason in Reason::ALL {
+                let count = self.count(route, reason);
                 if count > 0 {
                     counts.push(ReadCount {
                         route: route.as_str(),
@@ -185,17 +200,24 @@ impl Counters {
 
     /// Reads that the near cache answered.
     pub(crate) fn hits(&self) -> u64 {
-        let of = Route::ALL
-            .iter()
-            .zip(&self.reads)
-            .find(|(route, _)| **route == Route::Cache);
-        of.map_or(0, |(_, reasons)| {
-            reasons.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-        })
+        Reason::ALL
+            .into_iter()
+            .map(|reason| self.count(Route::Cache, reason))
+            .sum()
+    }
+
+    fn count(&self, route: Route, reason: Reason) -> u64 {
+        let place = (route_place(route), place_of(reason));
+        let counts = self
+            .often
+            .all()
+            .filter_map(|often| often.reads.get(place.0)?.get(place.1));
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
+        let writes = self.often.all().map(|often| often.writes.load(Ordering::Relaxed));
+        writes.sum()
     }
 
     pub(crate) fn staleness_samples(&self) -> u64 {

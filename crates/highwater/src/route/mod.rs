@@ -43,7 +43,8 @@ use crate::{
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
     node::{
-        Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone, in_doubt,
+        Answer, Connection, Judge, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone,
+        in_doubt,
     },
     topology::{Members, Roster, Steward},
 };
@@ -271,7 +272,7 @@ impl Router {
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
         let read = self.snapshot(command);
-        let request = self.write_request(command);
+        let request = self.write_request(command, &read);
         let sent = match command.acks {
             None => self.send_to_primary(&request).await?,
             Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
@@ -288,7 +289,7 @@ impl Router {
         }
         self.check_uncontested()?;
         let read = self.snapshot(command);
-        let request = self.write_request(command);
+        let request = self.write_request(command, &read);
         match self.at_primary(|connection| connection.send(&request)) {
             None => Ok(None),
             Some(Err(error)) if self.has_moved(&error) => Ok(None),
@@ -300,12 +301,13 @@ impl Router {
         }
     }
 
-    fn write_request<'a>(&'a self, command: &'a Command) -> Request<'a> {
+    fn write_request<'a>(&'a self, command: &'a Command, read: &Read<'_>) -> Request<'a> {
         let (proof, writer) = self.marking(command.session.as_ref());
         Request {
             packed: &command.packed,
             replies: command.replies,
             proof,
+            judge: read.writes_judge(),
             may_write: true,
             writer,
         }
@@ -543,8 +545,10 @@ impl Router {
         if read.replicas_proof() == ProofWanted::Nothing {
             return Tried::Admitted(answer.value);
         }
-        let Proof::Between(low, high) = answer.proof else {
-            return Tried::Behind;
+        let (low, high) = match answer.proof {
+            Proof::Covers => return Tried::Admitted(answer.value),
+            Proof::Between(bounds) => *bounds,
+            Proof::None | Proof::Refused => return Tried::Behind,
         };
         if self.check_proofs
             && (low.role != Role::Replica
@@ -585,7 +589,7 @@ impl Router {
         let mut attempts = 0;
         while attempts < 2 {
             let connection = self.primary_connection().await?;
-            let answer = match Asked::of(&connection, read.command, proof) {
+            let answer = match Asked::of(&connection, read.command, proof, Judge::Caller) {
                 Ok(asked) => asked.answered(read.command, place.as_deref_mut()).await,
                 Err(error) => Err(error),
             };
@@ -596,8 +600,8 @@ impl Router {
             attempts += 1;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
-                Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
-                Proof::None | Proof::Refused => continue,
+                Proof::Between(bounds) => self.admit(read, &bounds.0, reason)?,
+                Proof::None | Proof::Refused | Proof::Covers => continue,
             };
             return Ok(Reply {
                 value: answer.value,
@@ -635,11 +639,17 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(connection: &Arc<Connection>, command: &Command, proof: ProofWanted) -> Result<Self, Error> {
+    fn of(
+        connection: &Arc<Connection>,
+        command: &Command,
+        proof: ProofWanted,
+        judge: Judge,
+    ) -> Result<Self, Error> {
         let request = Request {
             packed: &command.packed,
             replies: command.replies,
             proof,
+            judge,
             may_write: false,
             writer: None,
         };
@@ -653,8 +663,8 @@ impl Asked {
 
     /// Sends a read to a replica.
     fn replica(node: &Node, read: &Read<'_>) -> Result<Self, Error> {
-        let sent =
-            node.with_connection(|connection| Self::of(connection, read.command, read.replicas_proof()));
+        let (proof, judge) = (read.replicas_proof(), read.replicas_judge());
+        let sent = node.with_connection(|connection| Self::of(connection, read.command, proof, judge));
         // It has only just been lost.
         sent.unwrap_or_else(|| Err(node.no_connection()))
     }
