@@ -203,24 +203,24 @@ impl Client {
     /// whose future is dropped may still happen; the session is then in doubt, and its reads go to
     /// the primary until the write's place is known.
     pub async fn call(&self, command: impl Into<Command>) -> Result<Reply, Error> {
-        self.carry_out(command.into()).await
+        self.carry_out(&command.into()).await
     }
 
     /// Through the user's layers, if there are any.
-    pub(crate) async fn carry_out(&self, command: Command) -> Result<Reply, Error> {
+    pub(crate) async fn carry_out(&self, command: &Command) -> Result<Reply, Error> {
         let Some(stack) = &self.0.layered else {
             if let Some(cache) = self.cache() {
-                match cache.begin(&self.0.router, &command)? {
+                match cache.begin(&self.0.router, command)? {
                     Some(Begun::Hit(reply)) => return Ok(reply),
                     Some(Begun::Asked(reply)) => return reply.await,
                     None => {}
                 }
             }
-            return self.0.router.call(&command).await;
+            return self.0.router.call(command).await;
         };
-        let may_write = self.0.router.may_write(&command);
+        let may_write = self.0.router.may_write(command);
         // One clone is made ready and called: readiness of another would mean nothing.
-        let outcome = Box::pin(stack.clone().oneshot(command)).await;
+        let outcome = Box::pin(stack.clone().oneshot(command.clone())).await;
         outcome.map_err(|error| unlayered(error, may_write))
     }
 
@@ -427,6 +427,6 @@ impl Service<Command> for Client {
 
     fn call(&mut self, command: Command) -> Self::Future {
         let client = self.clone();
-        Box::pin(async move { client.carry_out(command).await })
+        Box::pin(async move { client.carry_out(&command).await })
     }
 }

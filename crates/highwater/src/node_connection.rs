@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     command::{Class, Command},
     error::{Error, ErrorKind},
-    node::{Judge, Node, ProofWanted, Request},
+    node::{Node, ProofWanted, Request},
     redis_rs,
     route::{closed, finished},
 };
@@ -68,7 +68,6 @@ impl NodeConnection {
             packed: &command.packed,
             replies: command.replies,
             proof: ProofWanted::Nothing,
-            judge: Judge::Nobody,
             may_write: class == Class::Write,
             writer: None,
         };

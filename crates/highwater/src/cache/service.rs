@@ -28,7 +28,7 @@ use crate::{
     command::{Command, Keys, Target, Unit},
     defaults::{FEED_PACE, MAX_CACHED_MGET},
     error::Error,
-    node::{Judge, ProofWanted, Request},
+    node::{ProofWanted, Request},
     route::{Outlook, Read, Reply, RouteService, Router},
 };
 
@@ -385,7 +385,6 @@ impl NearCache {
             packed: &packed,
             replies: 2,
             proof: ProofWanted::Trailing,
-            judge: Judge::Caller,
             may_write: false,
             writer: None,
         };

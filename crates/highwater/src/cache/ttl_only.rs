@@ -15,7 +15,7 @@ use super::{
     store::{Entry, Expires},
 };
 use crate::{
-    node::{Connection, Judge, Proof, ProofWanted, Request},
+    node::{Connection, Proof, ProofWanted, Request},
     route::{Read, Router},
 };
 
@@ -107,7 +107,6 @@ impl Asking<'_> {
             packed: &packed,
             replies: 2,
             proof: ProofWanted::Both,
-            judge: Judge::Caller,
             may_write: false,
             writer: None,
         };
@@ -118,10 +117,7 @@ impl Asking<'_> {
         let Ok(Ok(answer)) = request.answer.await else {
             return;
         };
-        let (Proof::Between(bounds), Value::Array(replies)) = (answer.proof, answer.value) else {
-            return;
-        };
-        let (lower, Some(upper)) = *bounds else {
+        let (Proof::Between(lower, Some(upper)), Value::Array(replies)) = (answer.proof, answer.value) else {
             return;
         };
         let mut replies = replies.into_iter();

@@ -25,6 +25,12 @@ impl<'a> Commands<'a> {
         self.0.len()
     }
 
+    /// The arguments of the first command, without a look at where it ends.
+    pub(super) fn first(packed: &'a [u8]) -> Option<Arguments<'a>> {
+        let (left, rest) = number(packed, b'*')?;
+        Some(Arguments { rest, left })
+    }
+
     /// Each command as it is encoded.
     pub(super) fn encoded(mut self) -> impl Iterator<Item = &'a [u8]> {
         std::iter::from_fn(move || {
@@ -39,8 +45,7 @@ impl<'a> Iterator for Commands<'a> {
     type Item = Arguments<'a>;
 
     fn next(&mut self) -> Option<Arguments<'a>> {
-        let (left, rest) = number(self.0, b'*')?;
-        let arguments = Arguments { rest, left };
+        let arguments = Self::first(self.0)?;
         let mut skipped = arguments.clone();
         skipped.by_ref().for_each(drop);
         self.0 = skipped.rest;

@@ -251,7 +251,7 @@ impl CommandTable {
 
     /// What a single command asks of one key, or `MGET` of several, when that may be kept in the near cache.
     pub(crate) fn cacheable<'a>(&self, packed: &'a [u8]) -> Option<Target<'a>> {
-        let arguments = Commands::new(packed).next()?;
+        let arguments = Commands::first(packed)?;
         let entry = self.entry(arguments.clone());
         if entry.class != Class::Read || entry.container {
             return None;

@@ -12,9 +12,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use highwater_core::{
-    CallerGuard, Coverage, Edges, History, PendingWrite, Point, Progress, Role, Scope, Session, Witness,
-};
+use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Session, Witness};
 use redis::Value;
 use tokio::sync::oneshot;
 
@@ -46,8 +44,6 @@ pub(crate) struct Request<'a> {
     pub(crate) replies: usize,
     /// The proof that the replies need.
     pub(crate) proof: ProofWanted,
-    /// Who compares it with what is required.
-    pub(crate) judge: Judge,
     /// The commands may write: a lost connection leaves them in doubt.
     pub(crate) may_write: bool,
     /// The session that is to know of the write.
@@ -68,46 +64,15 @@ pub(crate) enum ProofWanted {
     Trailing,
 }
 
-/// Who compares a proof with what is required of it.
+/// What a request's replies can prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judge {
-    /// It is of no matter to the caller: a write's mark alone is wanted.
-    Nobody,
-    /// The caller, who gets it.
-    Caller,
-    /// The driver, where this point is all that is required and a lower bound is all that is wanted: the caller gets the
-    /// proof only if it does not cover the point. What the driver has at hand, the caller would have to fetch from memory.
-    Driver(Point),
-}
-
-/// What a request's replies can prove. Small: it goes through memory with each reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// Nothing was asked for, or the proof was voided.
     None,
     /// The commands were refused when they were queued in their MULTI. The value has the errors.
     Refused,
-    /// The node, in its role, has all that the driver was to look for ([`Judge::Driver`]).
-    Covers,
     /// The replies show at least this progress, and at most the second one.
-    Between(Box<(Progress, Option<Progress>)>),
-}
-
-impl Proof {
-    /// Of what the replies show, at least and at most, for whoever judges.
-    pub(super) fn of(judge: Judge, expected: Role, low: Progress, high: Option<Progress>) -> Self {
-        let in_role = low.role == expected && (expected == Role::Primary || low.read_only);
-        match judge {
-            Judge::Nobody => Self::None,
-            Judge::Driver(point)
-                if in_role
-                    && low.covers(point.history, point.offset, &Edges::default()) == Coverage::Covered =>
-            {
-                Self::Covers
-            }
-            Judge::Caller | Judge::Driver(_) => Self::Between(Box::new((low, high))),
-        }
-    }
+    Between(Progress, Option<Progress>),
 }
 
 /// The replies to a request.
@@ -169,7 +134,6 @@ pub(super) struct Call {
     pub(super) replies: usize,
     pub(super) enclosure: Enclosure,
     pub(super) proof: ProofWanted,
-    pub(super) judge: Judge,
     pub(super) may_write: bool,
     pub(super) write: Option<PendingWrite>,
     /// It waits for these.
@@ -397,7 +361,6 @@ impl Connection {
         let Request {
             replies,
             proof,
-            judge,
             may_write,
             ..
         } = *request;
@@ -405,7 +368,6 @@ impl Connection {
             replies: replies + enclosure.extra_replies(),
             enclosure,
             proof,
-            judge,
             may_write,
             write,
             acks,

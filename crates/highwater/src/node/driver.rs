@@ -460,13 +460,13 @@ impl Driver {
             replied,
         } in std::mem::take(&mut self.untrailed)
         {
-            let bounds = match call.proof {
-                ProofWanted::Both => self.witness.bounds(&replied, progress.as_ref()),
-                _ => proof_of_reads.map(|progress| (progress, progress)),
+            let proof = match call.proof {
+                ProofWanted::Both => self
+                    .witness
+                    .bounds(&replied, progress.as_ref())
+                    .map_or(Proof::None, |(low, high)| Proof::Between(low, Some(high))),
+                _ => proof_of_reads.map_or(Proof::None, |progress| Proof::Between(progress, Some(progress))),
             };
-            let proof = bounds.map_or(Proof::None, |(low, high)| {
-                Proof::of(call.judge, self.node.expected_role, low, Some(high))
-            });
             if let Some(write) = call.write.take() {
                 match mark_of_writes {
                     _ if surely_refused(&value) => write.not_sent(),
@@ -547,7 +547,7 @@ impl Driver {
                 self.learn(&progress);
                 self.observed(progress, None);
                 // One point in time: nothing before it, and nothing after.
-                Proof::of(call.judge, self.node.expected_role, progress, Some(progress))
+                Proof::Between(progress, Some(progress))
             }
             None if refused => Proof::Refused,
             None => Proof::None,
@@ -572,9 +572,10 @@ impl Driver {
         match call.proof {
             ProofWanted::Nothing => self.answer(call, value, Proof::None),
             ProofWanted::Leading => {
-                let proof = self.witness.lower_bound().map_or(Proof::None, |progress| {
-                    Proof::of(call.judge, self.node.expected_role, progress, None)
-                });
+                let proof = self
+                    .witness
+                    .lower_bound()
+                    .map_or(Proof::None, |progress| Proof::Between(progress, None));
                 answer(call, value, proof);
             }
             ProofWanted::Both | ProofWanted::Trailing => {

@@ -7,7 +7,7 @@
 use highwater_core::Progress;
 use redis::Value;
 
-use super::connection::{Answer, Connection, Judge, Proof, ProofWanted, Request};
+use super::connection::{Answer, Connection, Proof, ProofWanted, Request};
 use crate::{
     error::{Error, ErrorKind},
     route::closed,
@@ -129,7 +129,6 @@ pub(crate) async fn each_alone(
                 packed,
                 replies: 1,
                 proof,
-                judge: Judge::Caller,
                 may_write: false,
                 writer: None,
             })
@@ -155,10 +154,9 @@ pub(crate) async fn each_alone(
 fn together(proofs: Vec<Proof>) -> Proof {
     let mut bounds: Option<(Progress, Option<Progress>)> = None;
     for proof in proofs {
-        let Proof::Between(of_this) = proof else {
+        let Proof::Between(low, high) = proof else {
             return Proof::None;
         };
-        let (low, high) = *of_this;
         bounds = Some(match bounds {
             None => (low, high),
             Some((least, furthest)) => {
@@ -182,7 +180,7 @@ fn together(proofs: Vec<Proof>) -> Proof {
             }
         });
     }
-    bounds.map_or(Proof::None, |bounds| Proof::Between(Box::new(bounds)))
+    bounds.map_or(Proof::None, |(low, high)| Proof::Between(low, high))
 }
 
 #[cfg(test)]
@@ -291,12 +289,11 @@ mod tests {
                 link_up: true,
                 read_only: true,
             };
-            Proof::Between(Box::new((progress, Some(progress))))
+            Proof::Between(progress, Some(progress))
         };
-        let Proof::Between(bounds) = together(vec![at(5, 1), at(3, 1), at(4, 1)]) else {
+        let Proof::Between(low, Some(high)) = together(vec![at(5, 1), at(3, 1), at(4, 1)]) else {
             panic!()
         };
-        let (low, Some(high)) = *bounds else { panic!() };
         assert_eq!((low.applied, high.applied), (3, 5));
         assert_eq!(together(vec![at(5, 1), at(5, 2)]), Proof::None);
         assert_eq!(together(vec![at(5, 1), Proof::None]), Proof::None);

@@ -44,9 +44,7 @@ use self::{
 pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 pub(crate) use self::{
     address::{Address, Tls},
-    connection::{
-        Acknowledgement, Answer, Bounds, Connection, Ending, Judge, Proof, ProofWanted, Request, Sent,
-    },
+    connection::{Acknowledgement, Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request, Sent},
     driver::{in_doubt, unsent},
     enclosed::each_alone,
     handshake::{Manners, accepted, bytes, can_not_connect},

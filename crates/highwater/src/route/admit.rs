@@ -9,7 +9,7 @@ use super::{LEAST_BOUND, Reply, Router, unmet::Waived};
 use crate::{
     command::Command,
     error::{Error, ErrorKind},
-    node::{Answer, Judge, Proof, ProofWanted},
+    node::{Answer, Proof, ProofWanted},
 };
 
 /// A read on its way.
@@ -181,12 +181,13 @@ impl Router {
         if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
             return Ok(Reason::Command);
         }
-        let outcome = match &answer.proof {
-            Proof::Covers => return Ok(Reason::Command),
-            Proof::Between(bounds) if self.coverage(&read.requirement, &bounds.0) == Coverage::Covered => {
+        let outcome = match answer.proof {
+            Proof::Between(progress, _)
+                if self.coverage(&read.requirement, &progress) == Coverage::Covered =>
+            {
                 return Ok(Reason::Command);
             }
-            Proof::Between(bounds) => self.admit(read, &bounds.0, Reason::Command),
+            Proof::Between(progress, _) => self.admit(read, &progress, Reason::Command),
             Proof::None | Proof::Refused => Err(self.unproven()),
         };
         outcome.or_else(|error| match error.kind() {
@@ -244,32 +245,6 @@ impl Read<'_> {
             Consistency::Monotonic if self.session.is_some() => ProofWanted::Both,
             _ if self.at_replicas().is_empty() => ProofWanted::Nothing,
             _ => ProofWanted::Leading,
-        }
-    }
-
-    /// Who judges a proof of which only the lower bound is wanted, by this requirement.
-    fn judge_of(requirement: &Requirement) -> Judge {
-        match requirement.points() {
-            [point] => Judge::Driver(*point),
-            _ => Judge::Caller,
-        }
-    }
-
-    /// Who judges a replica's proof.
-    pub(super) fn replicas_judge(&self) -> Judge {
-        match self.replicas_proof() {
-            ProofWanted::Nothing => Judge::Nobody,
-            ProofWanted::Leading => Self::judge_of(self.at_replicas()),
-            ProofWanted::Both | ProofWanted::Trailing => Judge::Caller,
-        }
-    }
-
-    /// Who judges the proof that comes with a write: see [`Router::admit_write`].
-    pub(super) fn writes_judge(&self) -> Judge {
-        if self.level == Consistency::Eventual || self.requirement.points().is_empty() {
-            Judge::Nobody
-        } else {
-            Self::judge_of(&self.requirement)
         }
     }
 

@@ -12,7 +12,7 @@ use super::closed;
 use crate::{
     defaults::BARRIER_PACE,
     error::{Error, ErrorKind},
-    node::{Judge, Node, Proof, ProofWanted, Request},
+    node::{Node, Proof, ProofWanted, Request},
 };
 
 type Waiting = Vec<oneshot::Sender<Result<Progress, Error>>>;
@@ -117,7 +117,6 @@ async fn sample(primary: &Node) -> Result<Progress, Error> {
         packed: &[],
         replies: 0,
         proof: ProofWanted::Trailing,
-        judge: Judge::Caller,
         may_write: false,
         writer: None,
     };
@@ -129,7 +128,7 @@ async fn sample(primary: &Node) -> Result<Progress, Error> {
         .await
         .map_err(|_| closed())??;
     match answer.proof {
-        Proof::Between(bounds) if bounds.0.role == Role::Primary => Ok(bounds.0),
+        Proof::Between(progress, _) if progress.role == Role::Primary => Ok(progress),
         _ => Err(Error::new(
             ErrorKind::Unavailable,
             format!("{} does not prove to be the primary", primary.address),

@@ -16,6 +16,8 @@ mod strays;
 mod unmet;
 
 use std::{
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, PoisonError, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use highwater_core::{
     CallerGuard, Consistency, Coverage, Edges, Mark, Marks, Offset, Point, Progress, Reason, Role, Route,
     Scope, Session,
@@ -43,8 +46,7 @@ use crate::{
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
     node::{
-        Answer, Connection, Judge, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone,
-        in_doubt,
+        Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone, in_doubt,
     },
     topology::{Members, Roster, Steward},
 };
@@ -171,28 +173,60 @@ impl Router {
 
     /// Carries out a command.
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
-        // Every call's future has room for what is below. The rest, which is rarer, is boxed.
-        let Some((_place, begun)) = self.begin(command)? else {
+        // Every call's future has room for what is below, once: when many wait, those lines of memory are what a reply
+        // costs. The rest, which is rarer, is boxed.
+        let Some((_place, mut begun)) = self.begin(command)? else {
             return Box::pin(self.call_with_care(command)).await;
         };
+        let answer = poll_fn(|context| Future::poll(begun.answer(), context)).await;
+        match self.end(command, begun, answer) {
+            Ended::Replied(outcome) => outcome,
+            Ended::NotYet(rest) => rest.await,
+        }
+    }
+
+    /// Goes on with a command that has been answered.
+    fn end<'a>(&'a self, command: &'a Command, begun: Begun<'a>, answer: Answered) -> Ended<'a> {
         let outcome = match begun {
             Begun::Write(Writing { read, sent, counted }) => {
-                let outcome = sent.answer.await;
-                self.conclude(command, &read, (sent.guard, counted), outcome)
+                self.conclude(command, &read, (sent.guard, counted), answer)
             }
-            Begun::Read(read, node, asked) => {
-                let answer = match asked.enclosed {
-                    None => asked.answer.await.unwrap_or_else(|_| Err(closed())),
-                    Some(_) => Box::pin(asked.answered(command, None)).await,
-                };
+            Begun::Read(read, node, Asked { proof, enclosed, .. }) => {
+                let answer = answer.unwrap_or_else(|_| Err(closed()));
+                if let Some(connection) = enclosed {
+                    return Ended::NotYet(Box::pin(async move {
+                        let answer = opened(command, answer, proof, Some(connection)).await;
+                        self.admitted(command, &read, node, answer).await
+                    }));
+                }
                 let mut attempts = Attempts::default();
                 match attempts.note(node, self.judge(&read, node, answer)) {
                     Some(value) => Ok(self.counted(&read, read.answered(value))),
-                    None => Box::pin(self.read_on(&read, attempts)).await,
+                    None => {
+                        return Ended::NotYet(Box::pin(async move {
+                            self.read_on(&read, attempts).await?.finished(command)
+                        }));
+                    }
                 }
             }
         };
-        outcome?.finished(command)
+        Ended::Replied(outcome.and_then(|reply| reply.finished(command)))
+    }
+
+    /// The reply to a read that a replica has answered: this one, if it proves enough.
+    async fn admitted(
+        &self,
+        command: &Command,
+        read: &Read<'_>,
+        node: NodeId,
+        answer: Result<Answer, Error>,
+    ) -> Result<Reply, Error> {
+        let mut attempts = Attempts::default();
+        let reply = match attempts.note(node, self.judge(read, node, answer)) {
+            Some(value) => self.counted(read, read.answered(value)),
+            None => self.read_on(read, attempts).await?,
+        };
+        reply.finished(command)
     }
 
     /// Sends a command, if it is one that nothing has to be waited for and nobody traces: what nearly every one comes
@@ -272,7 +306,7 @@ impl Router {
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
         let read = self.snapshot(command);
-        let request = self.write_request(command, &read);
+        let request = self.write_request(command);
         let sent = match command.acks {
             None => self.send_to_primary(&request).await?,
             Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
@@ -289,7 +323,7 @@ impl Router {
         }
         self.check_uncontested()?;
         let read = self.snapshot(command);
-        let request = self.write_request(command, &read);
+        let request = self.write_request(command);
         match self.at_primary(|connection| connection.send(&request)) {
             None => Ok(None),
             Some(Err(error)) if self.has_moved(&error) => Ok(None),
@@ -301,13 +335,12 @@ impl Router {
         }
     }
 
-    fn write_request<'a>(&'a self, command: &'a Command, read: &Read<'_>) -> Request<'a> {
+    fn write_request<'a>(&'a self, command: &'a Command) -> Request<'a> {
         let (proof, writer) = self.marking(command.session.as_ref());
         Request {
             packed: &command.packed,
             replies: command.replies,
             proof,
-            judge: read.writes_judge(),
             may_write: true,
             writer,
         }
@@ -319,7 +352,7 @@ impl Router {
         command: &Command,
         read: &Read<'_>,
         (guard, counted): (Option<CallerGuard>, SentWrite<'_>),
-        outcome: Result<Result<Answer, Error>, oneshot::error::RecvError>,
+        outcome: Answered,
     ) -> Result<Reply, Error> {
         if let Some(guard) = guard {
             guard.replied();
@@ -545,10 +578,8 @@ impl Router {
         if read.replicas_proof() == ProofWanted::Nothing {
             return Tried::Admitted(answer.value);
         }
-        let (low, high) = match answer.proof {
-            Proof::Covers => return Tried::Admitted(answer.value),
-            Proof::Between(bounds) => *bounds,
-            Proof::None | Proof::Refused => return Tried::Behind,
+        let Proof::Between(low, high) = answer.proof else {
+            return Tried::Behind;
         };
         if self.check_proofs
             && (low.role != Role::Replica
@@ -589,7 +620,7 @@ impl Router {
         let mut attempts = 0;
         while attempts < 2 {
             let connection = self.primary_connection().await?;
-            let answer = match Asked::of(&connection, read.command, proof, Judge::Caller) {
+            let answer = match Asked::of(&connection, read.command, proof) {
                 Ok(asked) => asked.answered(read.command, place.as_deref_mut()).await,
                 Err(error) => Err(error),
             };
@@ -600,8 +631,8 @@ impl Router {
             attempts += 1;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !self.check_proofs => reason,
-                Proof::Between(bounds) => self.admit(read, &bounds.0, reason)?,
-                Proof::None | Proof::Refused | Proof::Covers => continue,
+                Proof::Between(progress, _) => self.admit(read, &progress, reason)?,
+                Proof::None | Proof::Refused => continue,
             };
             return Ok(Reply {
                 value: answer.value,
@@ -614,12 +645,32 @@ impl Router {
     }
 }
 
+/// What the connection gives for a request.
+type Answered = Result<Result<Answer, Error>, oneshot::error::RecvError>;
+
+/// What came of a command that was sent at once.
+enum Ended<'a> {
+    Replied(Result<Reply, Error>),
+    /// There is more to it.
+    NotYet(BoxFuture<'a, Result<Reply, Error>>),
+}
+
 /// A command that has been sent at once.
 enum Begun<'a> {
     /// To this replica.
     Read(Read<'a>, NodeId, Asked),
     /// To the primary.
     Write(Writing<'a>),
+}
+
+impl Begun<'_> {
+    /// Where its answer comes.
+    fn answer(&mut self) -> Pin<&mut oneshot::Receiver<Result<Answer, Error>>> {
+        Pin::new(match self {
+            Self::Read(_, _, asked) => &mut asked.answer,
+            Self::Write(writing) => &mut writing.sent.answer,
+        })
+    }
 }
 
 /// A write that has been sent.
@@ -639,17 +690,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(
-        connection: &Arc<Connection>,
-        command: &Command,
-        proof: ProofWanted,
-        judge: Judge,
-    ) -> Result<Self, Error> {
+    fn of(connection: &Arc<Connection>, command: &Command, proof: ProofWanted) -> Result<Self, Error> {
         let request = Request {
             packed: &command.packed,
             replies: command.replies,
             proof,
-            judge,
             may_write: false,
             writer: None,
         };
@@ -663,8 +708,8 @@ impl Asked {
 
     /// Sends a read to a replica.
     fn replica(node: &Node, read: &Read<'_>) -> Result<Self, Error> {
-        let (proof, judge) = (read.replicas_proof(), read.replicas_judge());
-        let sent = node.with_connection(|connection| Self::of(connection, read.command, proof, judge));
+        let sent =
+            node.with_connection(|connection| Self::of(connection, read.command, read.replicas_proof()));
         // It has only just been lost.
         sent.unwrap_or_else(|| Err(node.no_connection()))
     }
@@ -674,18 +719,28 @@ impl Asked {
             None => self.answer.await,
             Some(place) => place.until_answered(self.answer).await,
         };
-        let connection = match (answered.map_err(|_| closed())??, self.enclosed) {
-            // This answer is let go before the wait for others, or it would make every call's future larger.
-            (
-                Answer {
-                    proof: Proof::Refused,
-                    ..
-                },
-                Some(connection),
-            ) => connection,
-            (answer, _) => return Ok(answer),
-        };
-        Box::pin(each_alone(&connection, commands(&command.packed), self.proof)).await
+        let answer = answered.unwrap_or_else(|_| Err(closed()));
+        opened(command, answer, self.proof, self.enclosed).await
+    }
+}
+
+/// The answer to commands that have travelled in a transaction, if they have: where one was refused, and all with it, to
+/// each by itself.
+async fn opened(
+    command: &Command,
+    answer: Result<Answer, Error>,
+    proof: ProofWanted,
+    enclosed: Option<Arc<Connection>>,
+) -> Result<Answer, Error> {
+    match (answer, enclosed) {
+        (
+            Ok(Answer {
+                proof: Proof::Refused,
+                ..
+            }),
+            Some(connection),
+        ) => Box::pin(each_alone(&connection, commands(&command.packed), proof)).await,
+        (answer, _) => answer,
     }
 }
 

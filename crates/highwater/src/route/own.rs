@@ -14,7 +14,7 @@ use super::{Reply, Router, closed, record};
 use crate::{
     command::{Command, Look, Unit, Verb},
     error::{Error, ErrorKind},
-    node::{Answer, Ending, Judge, OwnConnection, Proof, ProofWanted, Request, in_doubt},
+    node::{Answer, Ending, OwnConnection, Proof, ProofWanted, Request, in_doubt},
 };
 
 /// A connection of one's own, and what is known of its state.
@@ -244,8 +244,8 @@ impl Own {
             let answer = self.ask(router, command, proof, None, step).await?;
             let reason = match answer.proof {
                 _ if proof == ProofWanted::Nothing || !router.check_proofs => Reason::Command,
-                Proof::Between(bounds) => router.admit(&read, &bounds.0, Reason::Command)?,
-                Proof::None | Proof::Refused | Proof::Covers => continue,
+                Proof::Between(progress, _) => router.admit(&read, &progress, Reason::Command)?,
+                Proof::None | Proof::Refused => continue,
             };
             let reply = Reply {
                 value: answer.value,
@@ -273,7 +273,6 @@ impl Own {
             packed: &command.packed,
             replies: command.replies,
             proof,
-            judge: Judge::Caller,
             may_write,
             writer,
         };
