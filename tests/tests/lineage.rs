@@ -32,7 +32,7 @@ fn over_the_wire(session: &Session) -> Session {
 /// A primary and two replicas of which the first has been promoted, while the primary goes on. `k` was
 /// `shared` when they parted.
 struct Parted {
-    _topology: Topology,
+    topology: Topology,
     /// Follows the old primary, and its one replica that is left.
     old: Client,
     /// Follows the new one.
@@ -57,11 +57,7 @@ impl Parted {
             .unwrap();
         topology.replica(0).replicaof_no_one().unwrap();
         let new = configure(topology.replica(0).url()).connect().await.unwrap();
-        Self {
-            _topology: topology,
-            old,
-            new,
-        }
+        Self { topology, old, new }
     }
 }
 
@@ -407,6 +403,36 @@ async fn a_loss_that_only_a_sample_has_shown_is_said_with_the_reply_that_comes()
         let losses = told.filter(|reason| *reason == Reason::PossiblyLost).count();
         assert_eq!(losses, 1, "{heard:?}, {:?}", reply.reason);
     }
+}
+
+/// A pipeline with a transaction by hand goes command by command, and its caller can go away in the middle of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_a_dropped_pipeline_has_met_is_said_by_the_next_reply() {
+    let parted = Parted::start(Policy::default()).await;
+    let session = Session::new();
+    parted.old.call(set("k", "lost", &session)).await.unwrap();
+    let mut connection = parted.new.dedicated(&session).await.unwrap();
+    let pipeline = tokio::spawn(async move {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("k").cmd("BLPOP").arg("nothing").arg(60);
+        pipeline.cmd("MULTI").cmd("GET").arg("k").cmd("EXEC");
+        pipeline.query_async::<redis::Value>(&mut connection).await
+    });
+    let promoted = parted.topology.replica(0);
+    until("the pipeline has come to what blocks", || {
+        let clients = promoted.command(&["INFO", "clients"]).unwrap();
+        clients.text().unwrap().contains("blocked_clients:1")
+    })
+    .await;
+    pipeline.abort();
+    assert!(pipeline.await.unwrap_err().is_cancelled());
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_eq!(
+        (reply.value, reply.reason),
+        (bulk("shared"), Reason::PossiblyLost)
+    );
+    let reply = parted.new.call(get("k", &session)).await.unwrap();
+    assert_ne!(reply.reason, Reason::PossiblyLost, "it is said once");
 }
 
 /// An error reply is a reply: it says what there is to say of the session's marks.

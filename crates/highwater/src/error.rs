@@ -152,12 +152,18 @@ impl Error {
 
     /// Too few acknowledgements for a write that has this reply.
     pub(crate) fn too_few_acks(message: String, applied: Option<Reply>, source: Option<Self>) -> Self {
+        let withheld = source.as_ref().and_then(|source| match source.kind() {
+            ErrorKind::PossiblyLost => Some(Reason::PossiblyLost),
+            ErrorKind::UnknownHistory => Some(Reason::UnknownHistory),
+            _ => None,
+        });
+        let reason = applied.as_ref().map(|reply| reply.reason).or(withheld);
         Self(Arc::new(Inner {
             kind: ErrorKind::TooFewAcks,
             message,
             source: source.map(|source| Arc::new(source) as Arc<dyn StdError + Send + Sync>),
             reply: None,
-            reason: None,
+            reason,
             applied,
         }))
     }
@@ -209,7 +215,9 @@ impl Error {
 
     /// Why a server's error reply came from the node that it came from, as [`Reply::reason`] says of a value: so whether the
     /// session's marks could not be honoured ([`Reason::PossiblyLost`], which is said once, and
-    /// [`Reason::UnknownHistory`]). Also where a pipeline has failed after one of its replies had shown that.
+    /// [`Reason::UnknownHistory`]). Also where a pipeline has failed after one of its replies had shown that, and with
+    /// [`ErrorKind::TooFewAcks`]. Through redis-rs's own error, as through redis-rs's values, only
+    /// [`Session::continuity`](crate::Session::continuity) says so.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason

@@ -66,7 +66,7 @@ impl CacheOptions {
         self
     }
 
-    /// How long an entry is used at most, whatever the key's own time to live. Default:
+    /// How long an entry is used at most, whatever the key's own time to live; of a minute and more, to about a second. Default:
     /// [`defaults::MAX_CACHE_TTL`].
     pub fn max_ttl(mut self, ttl: Duration) -> Self {
         self.max_ttl = ttl;

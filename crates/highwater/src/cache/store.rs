@@ -25,6 +25,8 @@ use redis::Value;
 const KEY_OVERHEAD: usize = 256;
 /// What one reply needs besides its bytes.
 const REPLY_OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 32;
+/// Commands with values of up to so many bytes share their memory with the key: about what else the library holds for a key.
+const SHARED: usize = 256;
 /// How many replies are kept for one key; the oldest goes first.
 const MAX_REPLIES: usize = 16;
 
@@ -142,6 +144,9 @@ struct Replies {
 }
 
 /// A key: the place in the newest command where it stands. So to compare it brings the value into the processor's caches.
+///
+/// The library goes on holding the keys of entries that it has dropped, some of them for long. So only what is small lies
+/// together ([`SHARED`]).
 #[derive(Clone, Debug)]
 struct Key {
     bytes: Arc<[u8]>,
@@ -150,7 +155,8 @@ struct Key {
 
 impl Key {
     fn in_entry(key: &[u8], entry: &Entry) -> Self {
-        match memmem::find(entry.command(), key) {
+        let shared = (entry.bytes.len() <= SHARED).then(|| memmem::find(entry.command(), key));
+        match shared.flatten() {
             Some(at) => Self {
                 bytes: Arc::clone(&entry.bytes),
                 place: at..at + key.len(),
@@ -237,9 +243,7 @@ impl Store {
             self.invalidate(key);
             return;
         }
-        let before = self.kept.get(key);
-        let kept = before.is_some();
-        let mut older: Vec<_> = match before {
+        let mut older: Vec<_> = match self.kept.get(key) {
             // Those of another generation are another feed's: whether they are still valid is not ours to say.
             Some(replies) if replies.generation == generation => {
                 let before = replies.older.iter().flat_map(|older| older.iter());
@@ -261,10 +265,9 @@ impl Store {
             newest: entry,
             older: (!older.is_empty()).then(|| older.into()),
         };
-        if kept {
-            // Or the library would go on with the key that it has, and so with the command and the value around it.
-            self.kept.invalidate(key);
-        }
+        // Or the library would go on with the key that it has, and so with the command and the value around it; it can have
+        // one also of an entry that it does not show any more.
+        self.kept.invalidate(key);
         self.kept.insert(Key::in_entry(key, &replies.newest), replies);
     }
 
@@ -376,6 +379,32 @@ mod tests {
             store.size();
         }
         assert!(held.upgrade().is_none());
+    }
+
+    /// The library holds on to keys of what has gone, but not to large replies.
+    #[test]
+    fn what_is_dropped_gives_its_memory_back() {
+        let store = Store::new(1 << 20, 1 << 16);
+        let mut held = Vec::new();
+        for place in 0..200 {
+            let key = format!("key:{place}");
+            let entry = entry(&format!("GET {key}"), &"v".repeat(20_000));
+            held.push(Arc::downgrade(&entry.bytes));
+            store.insert(key.as_bytes(), 7, entry);
+            if place % 2 == 0 {
+                store.invalidate(key.as_bytes());
+            }
+        }
+        // What is freed at once is not said: memory is given back some time after the last who may look at it.
+        for _ in 0..1000 {
+            store.size();
+            store.insert(b"other", 7, entry("GET other", "1"));
+        }
+        let alive = held.iter().filter(|held| held.upgrade().is_some()).count();
+        assert!(
+            alive as u64 * 20_000 <= 1 << 20,
+            "{alive} of 200 replies are in memory"
+        );
     }
 
     #[test]

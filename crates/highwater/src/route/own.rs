@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use highwater_core::{Reason, Route, Scope, Session};
+use highwater_core::{Marks, Reason, Route, Scope, Session};
 use redis::Value;
 use tracing::Instrument;
 
@@ -96,19 +96,25 @@ impl Own {
         self.midway = true;
         let mut values = Vec::with_capacity(looks.len());
         let mut reason = Reason::Command;
+        let mut unsaid = Unsaid::new(command.session.as_ref());
         for look in &looks {
             let part = command.part(look);
             let reply = match self.step(router, &part, std::slice::from_ref(look)).await {
                 Ok(reply) => reply,
                 Err(error) if reason == Reason::Command => return Err(error),
                 // What an earlier command's reply has shown is said with this, or never.
-                Err(error) => return Err(error.with_reason(reason)),
+                Err(error) => {
+                    unsaid.lost = false;
+                    return Err(error.with_reason(reason));
+                }
             };
             values.push(reply.value);
             if reply.reason != Reason::Command && reason != Reason::PossiblyLost {
                 reason = reply.reason;
             }
+            unsaid.lost = reason == Reason::PossiblyLost;
         }
+        unsaid.lost = false;
         self.midway = false;
         Ok(Reply {
             value: Value::Array(values),
@@ -336,6 +342,32 @@ fn gone(error: Error) -> Error {
         "this connection has ended, and its state with it: open another one with client.dedicated(&session)",
     )
     .with_source(error)
+}
+
+/// What a session depended on before a pipeline. Dropped after one of its replies has shown that a mark is lost, and before
+/// anybody has been told, the session depends on that again, and the next reply says it.
+struct Unsaid<'a> {
+    session: Option<&'a Session>,
+    before: Marks,
+    lost: bool,
+}
+
+impl<'a> Unsaid<'a> {
+    fn new(session: Option<&'a Session>) -> Self {
+        Self {
+            session,
+            before: session.map(Session::marks).unwrap_or_default(),
+            lost: false,
+        }
+    }
+}
+
+impl Drop for Unsaid<'_> {
+    fn drop(&mut self) {
+        if let (Some(session), true) = (self.session, self.lost) {
+            session.merge(&self.before);
+        }
+    }
 }
 
 /// A command of which the reply has not come. Dropped, it ends the connection.

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use highwater_core::{Coverage, History, Progress, Reason, Requirement, Role, Session};
+use highwater_core::{Coverage, Edges, History, Progress, Reason, Requirement, Role, Scope, Session};
 
 use super::{Policy, Read, Router};
 use crate::{
@@ -56,8 +56,9 @@ impl Unmet {
 pub(super) struct Waived {
     /// Taken when the read's was.
     requirement: Requirement,
-    /// Where the primary was last seen.
+    /// Where the primary was last seen, and what was known of histories: what was waived by it is what is told.
     progress: Progress,
+    edges: Edges,
 }
 
 impl Router {
@@ -71,12 +72,7 @@ impl Router {
         requirement: &Requirement,
         progress: &Progress,
     ) -> Coverage {
-        let edges = self.edges();
-        let coverage = requirement.coverage(progress, &edges);
-        if let (Some(session), true) = (session, coverage != Coverage::Covered) {
-            session.record_discontinuity(&self.scope, requirement, progress, &edges);
-        }
-        coverage
+        judge(session, &self.scope, requirement, progress, &self.edges())
     }
 
     /// The primary itself does not cover the session's marks: why the reply comes all the same.
@@ -138,7 +134,7 @@ impl Router {
         if progress.role != Role::Primary {
             return None;
         }
-        let edges = self.edges();
+        let edges = self.edges().clone();
         let requirement = requirement.waive(|point| {
             self.unmet.is_known((progress.history, point.history))
                 && match progress.covers(point.history, point.offset, &edges) {
@@ -153,6 +149,7 @@ impl Router {
             Box::new(Waived {
                 requirement,
                 progress,
+                edges,
             })
         })
     }
@@ -160,11 +157,12 @@ impl Router {
     /// Tells the session, and whoever looks, of what was waived for a reply that is given out at once: the reason to
     /// give for that.
     pub(super) fn tell_waived(&self, session: Option<&Session>, waived: &Waived) -> Reason {
-        let coverage = match self.judge_by_primary(session, &waived.requirement, &waived.progress) {
-            Coverage::PossiblyLost => Coverage::PossiblyLost,
-            // Nor was it known when it was waived, although it may be by now.
-            Coverage::Unknown | Coverage::Behind | Coverage::Covered => Coverage::Unknown,
-        };
+        let Waived {
+            requirement,
+            progress,
+            edges,
+        } = waived;
+        let coverage = judge(session, &self.scope, requirement, progress, edges);
         self.tell_unmet(coverage);
         reason(coverage)
     }
@@ -186,6 +184,20 @@ impl Router {
             );
         }
     }
+}
+
+fn judge(
+    session: Option<&Session>,
+    scope: &Scope,
+    requirement: &Requirement,
+    progress: &Progress,
+    edges: &Edges,
+) -> Coverage {
+    let coverage = requirement.coverage(progress, edges);
+    if let (Some(session), true) = (session, coverage != Coverage::Covered) {
+        session.record_discontinuity(scope, requirement, progress, edges);
+    }
+    coverage
 }
 
 fn reason(coverage: Coverage) -> Reason {
