@@ -19,7 +19,8 @@ use crate::defaults::MAX_ACKS_TIMEOUT;
 /// ```
 ///
 /// Such writes travel on two connections that are opened for them at first use, on which each flush ends with `WAIT` or `WAITAOF`: the
-/// user needs the rights `+wait` and, for what is to be on disk, `+waitaof`. Reads pay no heed to this. Commands that block and
+/// user needs the rights `+wait`; for what is to be on disk, `+waitaof`; and for writes that may change nothing, `+publish` and
+/// `&highwater:acks`. Reads pay no heed to this. Commands that block and
 /// write are refused with it.
 ///
 /// What an acknowledgement is worth, and what it is not, is in docs/GUARANTEE.md.

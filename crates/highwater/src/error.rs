@@ -17,7 +17,7 @@ use crate::route::Reply;
 /// | [`Closed`](Self::Closed) | no | not with this client |
 /// | [`Disconnected`](Self::Disconnected), [`Timeout`](Self::Timeout) | a read, so no matter | yes |
 /// | [`InDoubt`](Self::InDoubt) | perhaps, or it still may | only if that does no harm |
-/// | [`TooFewAcks`](Self::TooFewAcks) | yes, at the primary | no |
+/// | [`TooFewAcks`](Self::TooFewAcks) | yes, at the primary | only if that does no harm |
 /// | [`PossiblyLost`](Self::PossiblyLost), [`UnknownHistory`](Self::UnknownHistory) | a read, refused by policy | see there |
 /// | [`Server`](Self::Server) | the server says | as the server's error says |
 /// | [`Protocol`](Self::Protocol) | a read, so no matter | no |
@@ -44,7 +44,8 @@ pub enum ErrorKind {
     /// what it would have changed. The session remembers the doubt.
     InDoubt,
     /// A write was applied at the primary, and fewer replicas have acknowledged it in time than [`Acks`](crate::Acks) asks
-    /// for, or it is not known how many. Don't repeat it: it has happened, replicas may yet get it, and the session depends on it. It
+    /// for, or it is not known how many. Don't repeat it, unless that does no harm: it has happened, replicas may yet get it, and the
+    /// session depends on it. It
     /// is lost only if the primary fails before that; then the session is told. [`Error::applied`] has the reply.
     TooFewAcks,
     /// A write of the session may have been lost in a failover, and the policy is to fail the read. Check

@@ -225,28 +225,6 @@ async fn what_is_on_disk_is_counted_by_itself() {
     assert_eq!((acked.replicas, acked.fsynced_by_primary), (1, true));
 }
 
-/// A write that changes nothing has nothing to be acknowledged: the answer is about the write before it, and there is
-/// one at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_changes_nothing_claims_nothing_of_others() {
-    let topology = quiet(1);
-    let client = client(&topology).await;
-    let session = Session::new();
-    client.call(set("k", "v", &session).acks(of(1))).await.unwrap();
-    let unlink = Command::new(redis::cmd("DEL").arg("no-such-key")).session(&session);
-    let reply = client.call(unlink.clone().acks(of(1))).await.unwrap();
-    assert_eq!(reply.value, Value::Int(0));
-    // Behind a write of the same connection that nobody has acknowledged, neither is this one.
-    topology.relay(0).pause();
-    let error = client
-        .call(set("k", "w", &session).acks(soon(1)))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooFewAcks);
-    let error = client.call(unlink.acks(soon(1))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooFewAcks);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_wait_is_refused_before_it_is_sent() {
     let topology = Topology::builder().replicas(1).start().unwrap();

@@ -15,6 +15,7 @@ mod faults;
 mod loss;
 mod rights;
 mod sharing;
+mod unchanged;
 
 use std::time::Duration;
 

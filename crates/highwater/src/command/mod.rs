@@ -2,6 +2,7 @@
 
 mod caching;
 mod class;
+mod effect;
 mod look;
 mod packed;
 mod table;
@@ -16,6 +17,7 @@ use crate::acks::Acks;
 pub use self::class::Class;
 pub(crate) use self::{
     caching::{Keys, Target},
+    effect::shows_change,
     look::{Look, Verb},
     table::CommandTable,
 };

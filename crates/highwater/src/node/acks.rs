@@ -196,7 +196,7 @@ impl Pending {
     }
 }
 
-fn other_stream() -> Error {
+pub(crate) fn other_stream() -> Error {
     Error::new(
         ErrorKind::Disconnected,
         "the primary was demoted, or its data were replaced, while acknowledgements were waited for",

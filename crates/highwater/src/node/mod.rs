@@ -41,8 +41,8 @@ use self::{
     lost::LostWrites,
     waiters::Waiters,
 };
-pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 pub(crate) use self::{
+    acks::other_stream,
     address::{Address, Tls},
     connection::{Acknowledgement, Answer, Bounds, Connection, Ending, Proof, ProofWanted, Request, Sent},
     driver::{in_doubt, unsent},
@@ -51,6 +51,7 @@ pub(crate) use self::{
     line::Line,
     own::OwnConnection,
 };
+pub use self::{address::NodeAddress, handshake::MINIMAL_ACL};
 #[cfg(feature = "unstable-internals")]
 pub(crate) use self::{
     reply::{Parser, text as info_text},

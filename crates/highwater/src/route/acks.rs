@@ -5,12 +5,77 @@ use redis::Value;
 use super::{Reason, Reply, Router, finished};
 use crate::{
     acks::Acks,
-    command::{Command, Unit},
+    command::{Command, Unit, shows_change},
     error::{Error, ErrorKind},
-    node::{Acknowledgement, Answer, Request, Sent},
+    node::{Acknowledgement, Answer, Proof, ProofWanted, Request, Sent, other_stream},
 };
 
+/// Nobody listens there. What is published goes into the replication stream, as a write does.
+const CHANNEL: &str = "highwater:acks";
+
 impl Router {
+    /// A write that waits for acknowledgements.
+    pub(super) async fn write_acked(&self, command: &Command, acks: Acks) -> Result<Reply, Error> {
+        let read = self.snapshot(command);
+        let mut request = self.write_request(command);
+        request.proof = self.proof_of_stream();
+        let sent = self.send_acked(&request, acks).await?;
+        let counted = self.counters.count_sent_write();
+        let outcome = sent.answer.await;
+        let mut answer = self.settled((sent.guard, counted), outcome)?;
+        let looks = self.looks(command);
+        if let Acknowledgement::Counted(acked) = answer.acks
+            && acks.are_met_by(&acked)
+            && !is_refused(command, &answer.value)
+            && !shows_change(&command.packed, command.unit, &looks, &answer.value)
+        {
+            answer.acks = self
+                .acknowledged_so_far(acks, answer.proof)
+                .await
+                .unwrap_or_else(Acknowledgement::Unknown);
+        }
+        // From here to the caller there is no await: what this tells the session, they are told.
+        let reason = self.admit_write(&read, &answer, || looks.iter().any(|look| look.reads));
+        self.acknowledged(command, acks, answer, reason)
+    }
+
+    /// What is acknowledged of all that the primary had applied at this proof. A server counts for what a connection has
+    /// written itself, and what has changed nothing may rest on what another one wrote, which no replica need have: a write
+    /// that is repeated, say, since too few had acknowledged it. So something is written behind it that changes nothing either, but is in
+    /// the stream.
+    async fn acknowledged_so_far(&self, acks: Acks, before: Proof) -> Result<Acknowledgement, Error> {
+        let publish = redis::cmd("PUBLISH").arg(CHANNEL).arg("").get_packed_command();
+        let request = Request {
+            packed: &publish,
+            replies: 1,
+            proof: self.proof_of_stream(),
+            may_write: false,
+            writer: None,
+        };
+        let sent = self.send_acked(&request, acks).await?;
+        let answer = sent.answer.await.unwrap_or_else(|_| Err(super::closed()))?;
+        if let Value::ServerError(refusal) = answer.value {
+            let message = format!(
+                "the write has changed nothing, so only a PUBLISH behind it shows who has what it rests on, and the server refuses \
+                 that: {refusal}; allow the user +publish and &{CHANNEL}"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if self.proofs && !is_of_one_stream(before, answer.proof) {
+            return Err(other_stream());
+        }
+        Ok(answer.acks)
+    }
+
+    /// The proof that says in which stream a write is, if there are proofs at all.
+    fn proof_of_stream(&self) -> ProofWanted {
+        if self.proofs {
+            ProofWanted::Trailing
+        } else {
+            ProofWanted::Nothing
+        }
+    }
+
     /// Sends such a write to whoever is the primary.
     ///
     /// # Errors
@@ -65,13 +130,7 @@ impl Router {
             Acknowledgement::NotAsked => (None, None),
         };
         let met = acked.is_some_and(|acked| acks.are_met_by(&acked));
-        // Then there is nothing to acknowledge, and the caller sees why.
-        let refused = match (&value, command.unit) {
-            (Value::Array(replies), Unit::Transaction) => !matches!(replies.last(), Some(Value::Array(_))),
-            (Value::Array(replies), Unit::Pipeline) if command.replies > 1 => replies.iter().all(is_error),
-            (value, _) => is_error(value),
-        };
-        if met || refused {
+        if met || is_refused(command, &value) {
             let mut reply = self.written(value, reason?);
             reply.acks = acked;
             return Ok(reply);
@@ -103,6 +162,57 @@ impl Router {
     }
 }
 
+/// True if the second proof is of the first one's data, at the same moment or later.
+fn is_of_one_stream(before: Proof, later: Proof) -> bool {
+    matches!(
+        (before, later),
+        (Proof::Between(before, _), Proof::Between(later, _))
+            if before.history == later.history && before.applied <= later.applied
+    )
+}
+
+/// Then there is nothing to acknowledge, and the caller sees why.
+fn is_refused(command: &Command, value: &Value) -> bool {
+    match (value, command.unit) {
+        (Value::Array(replies), Unit::Transaction) => !matches!(replies.last(), Some(Value::Array(_))),
+        (Value::Array(replies), Unit::Pipeline) if command.replies > 1 => replies.iter().all(is_error),
+        (value, _) => is_error(value),
+    }
+}
+
 fn is_error(value: &Value) -> bool {
     matches!(value, Value::ServerError(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_core::{History, Progress, Role};
+
+    use super::*;
+
+    fn at(history: u8, applied: u64) -> Proof {
+        let progress = Progress {
+            role: Role::Primary,
+            history: History::from_bytes([history; 20]),
+            ancestor: None,
+            applied,
+            link_up: true,
+            read_only: true,
+        };
+        Proof::Between(progress, Some(progress))
+    }
+
+    #[test]
+    fn acknowledgements_of_another_stream_are_none() {
+        for (before, later, same) in [
+            (at(1, 5), at(1, 5), true),
+            (at(1, 5), at(1, 6), true),
+            (at(1, 5), at(1, 4), false),
+            (at(1, 5), at(2, 6), false),
+            (Proof::None, at(1, 6), false),
+            (at(1, 5), Proof::None, false),
+        ] {
+            assert_eq!(is_of_one_stream(before, later), same, "{before:?} {later:?}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub(crate) use self::{
 use self::{barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
 use crate::{
     acks::Acked,
-    command::{Class, Command, CommandTable, Unit, commands},
+    command::{Class, Command, CommandTable, Look, Unit, commands},
     defaults::{BARRIER_PACE, REPLICA_ATTEMPTS, SUSPENSION},
     error::{Error, ErrorKind},
     node::{
@@ -305,12 +305,12 @@ impl Router {
 
     async fn write(&self, command: &Command) -> Result<Reply, Error> {
         self.check_uncontested()?;
+        if let Some(acks) = command.acks {
+            return Box::pin(self.write_acked(command, acks)).await;
+        }
         let read = self.snapshot(command);
         let request = self.write_request(command);
-        let sent = match command.acks {
-            None => self.send_to_primary(&request).await?,
-            Some(acks) => Box::pin(self.send_acked(&request, acks)).await?,
-        };
+        let sent = self.send_to_primary(&request).await?;
         let counted = self.counters.count_sent_write();
         let outcome = sent.answer.await;
         self.conclude(command, &read, (sent.guard, counted), outcome)
@@ -351,9 +351,22 @@ impl Router {
         &self,
         command: &Command,
         read: &Read<'_>,
-        (guard, counted): (Option<CallerGuard>, SentWrite<'_>),
+        sent: (Option<CallerGuard>, SentWrite<'_>),
         outcome: Answered,
     ) -> Result<Reply, Error> {
+        let answer = self.settled(sent, outcome)?;
+        let reason = self.admit_write(read, &answer, || {
+            self.looks(command).iter().any(|look| look.reads)
+        })?;
+        Ok(self.written(answer.value, reason))
+    }
+
+    /// What has come of a write that was sent.
+    fn settled(
+        &self,
+        (guard, counted): (Option<CallerGuard>, SentWrite<'_>),
+        outcome: Answered,
+    ) -> Result<Answer, Error> {
         if let Some(guard) = guard {
             guard.replied();
         }
@@ -364,17 +377,13 @@ impl Router {
         {
             self.counters.count_lost_write();
         }
-        let answer = outcome?;
-        let reads = || {
-            let table = self.knowledge.table.get().unwrap_or(&self.built_in_table);
-            let looks = table.look(&command.packed, command.unit);
-            looks.is_ok_and(|looks| looks.iter().any(|look| look.reads))
-        };
-        let reason = self.admit_write(read, &answer, reads);
-        match command.acks {
-            None => Ok(self.written(answer.value, reason?)),
-            Some(acks) => self.acknowledged(command, acks, answer, reason),
-        }
+        outcome
+    }
+
+    /// A closer look at a unit that has been sent.
+    fn looks(&self, command: &Command) -> Vec<Look> {
+        let table = self.knowledge.table.get().unwrap_or(&self.built_in_table);
+        table.look(&command.packed, command.unit).unwrap_or_default()
     }
 
     /// The proof that gives a write its mark, and the session that is to know of it.
