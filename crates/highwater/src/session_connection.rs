@@ -1,9 +1,14 @@
 //! The handle that redis-rs's commands, pipelines and scripts work on.
 
+use std::cell::Cell;
+
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
 use crate::{acks::Acks, cache::Begun, client::Client, command::Command, redis_rs};
+
+/// A thread keeps no more for its next command.
+const MAX_SCRATCH: usize = 1024;
 
 /// A connection for redis-rs's `AsyncCommands`, pipelines and scripts, under one session. Owned,
 /// cheap to clone, and usable from several tasks at once.
@@ -83,6 +88,12 @@ impl SessionConnection {
         self.session.as_ref()
     }
 
+    /// A command as this handle asks it, in memory that is to be [kept](keep) when it has been answered.
+    fn command_in_scratch(&self, cmd: &Cmd) -> Command {
+        let packed = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        self.command(Command::packed_into(packed, cmd))
+    }
+
     /// The command as this handle asks it.
     fn command(&self, mut command: Command) -> Command {
         command.session.clone_from(&self.session);
@@ -99,18 +110,21 @@ impl ConnectionLike for SessionConnection {
         if let Some(cache) = connection.client.cache() {
             // Most are hits, which end where they begin: what the others need is not in their future.
             return Box::pin(async move {
-                let (command, router) = (connection.command(Command::new(cmd)), connection.client.router());
+                let command = connection.command_in_scratch(cmd);
+                let router = connection.client.router();
                 let reply = match cache.begin(router, &command)? {
                     Some(Begun::Hit(reply)) => Ok(reply),
                     Some(Begun::Asked(reply)) => reply.await,
                     None => Box::pin(router.call(&command)).await,
                 };
+                keep(command.packed);
                 redis_rs::value_of(cmd, reply.map(|reply| reply.value))
             });
         }
         Box::pin(async move {
-            let command = connection.command(Command::new(cmd));
+            let command = connection.command_in_scratch(cmd);
             let reply = connection.client.carry_out(&command).await;
+            keep(command.packed);
             redis_rs::value_of(cmd, reply.map(|reply| reply.value))
         })
     }
@@ -130,6 +144,19 @@ impl ConnectionLike for SessionConnection {
 
     fn get_db(&self) -> i64 {
         self.client.router().database()
+    }
+}
+
+thread_local! {
+    /// Where commands are encoded: who has been answered leaves the memory to the next one on this thread, which is nearly
+    /// always their own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn keep(packed: Vec<u8>) {
+    if packed.capacity() <= MAX_SCRATCH {
+        // Unless the thread is about to end.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(packed));
     }
 }
 

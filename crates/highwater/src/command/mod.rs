@@ -72,8 +72,17 @@ impl Command {
     /// A single command.
     #[must_use]
     pub fn new(command: &Cmd) -> Self {
+        Self::packed_into(Vec::new(), command)
+    }
+
+    /// The same, in memory that is there.
+    pub(crate) fn packed_into(mut packed: Vec<u8>, command: &Cmd) -> Self {
+        packed.clear();
+        if command.args_iter().next().is_some() {
+            command.write_packed_command(&mut packed);
+        }
         Self {
-            packed: command.get_packed_command(),
+            packed,
             replies: 1,
             unit: Unit::Single,
             session: None,
@@ -128,8 +137,8 @@ impl Command {
     ///
     /// With too few, [`Client::call`](crate::Client::call) fails with
     /// [`ErrorKind::TooFewAcks`](crate::ErrorKind::TooFewAcks), though the write was applied at the primary. A write that
-    /// changes nothing (`DEL` of a missing key) has nothing to acknowledge; what is counted then is for writes before it
-    /// on the same connection, and says nothing of whatever made it change nothing.
+    /// changes nothing (`DEL` of a missing key) waits until what it rests on is acknowledged: all that the primary had
+    /// when it answered.
     ///
     /// ```no_run
     /// # use highwater::{Acks, Client, Command, Session};

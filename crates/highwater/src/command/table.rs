@@ -42,11 +42,16 @@ const READS: &str = "\
     ZRANDMEMBER ZINTER ZINTERCARD ZUNION ZDIFF GEOPOS GEODIST GEOHASH GEOSEARCH GEORADIUS_RO GEORADIUSBYMEMBER_RO \
     XRANGE XREVRANGE XLEN XREAD XPENDING PFCOUNT SORT_RO EVAL_RO EVALSHA_RO FCALL_RO";
 
+/// These block when they say so.
+const BLOCK_IF_ASKED: [&[u8]; 2] = [b"XREAD", b"XREADGROUP"];
+
 /// A command's class by its name.
 #[derive(Debug)]
 pub(crate) struct CommandTable {
     /// Upper-case names, subcommands as `NAME|SUB`.
     entries: HashMap<Box<[u8]>, Entry, foldhash::fast::RandomState>,
+    /// Those with [short names](short) whose entry says all: nearly all that is sent.
+    short: HashMap<u64, Entry, foldhash::fast::RandomState>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +70,7 @@ impl Default for CommandTable {
     fn default() -> Self {
         let mut table = Self {
             entries: HashMap::default(),
+            short: HashMap::default(),
         };
         table.set(READS, Class::Read);
         table.set_fixed();
@@ -75,6 +81,7 @@ impl Default for CommandTable {
                 }
             }
         }
+        table.set_short();
         table
     }
 }
@@ -87,6 +94,7 @@ impl CommandTable {
         };
         let mut table = Self {
             entries: HashMap::default(),
+            short: HashMap::default(),
         };
         for command in commands {
             table.add(command);
@@ -96,6 +104,7 @@ impl CommandTable {
         }
         table.set_containers();
         table.set_fixed();
+        table.set_short();
         table
     }
 
@@ -147,6 +156,15 @@ impl CommandTable {
         }
     }
 
+    fn set_short(&mut self) {
+        let says_all = |name: &[u8], entry: &Entry| !entry.container && !BLOCK_IF_ASKED.contains(&name);
+        let named = self
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| Some((short(name).filter(|_| says_all(name, entry))?, *entry)));
+        self.short = named.collect();
+    }
+
     fn set(&mut self, names: &str, class: Class) {
         for name in names.split_whitespace() {
             self.entries.insert(
@@ -179,6 +197,10 @@ impl CommandTable {
     ///
     /// When there is nothing in it, or a command that changes the state of a shared connection.
     pub(crate) fn classify(&self, packed: &[u8], unit: Unit) -> Result<Class, Error> {
+        if unit == Unit::Single {
+            let arguments = Commands::first(packed).ok_or_else(nothing)?;
+            return Ok(self.shared(&arguments)?.class);
+        }
         let mut whole: Option<Class> = None;
         let mut commands = Commands::new(packed);
         // redis-rs puts MULTI and EXEC around an atomic pipeline. Anywhere else they would leave the
@@ -187,19 +209,11 @@ impl CommandTable {
         if atomic {
             commands.next();
         }
-        while let Some(mut arguments) = commands.next() {
+        while let Some(arguments) = commands.next() {
             if atomic && commands.is_empty() {
                 break;
             }
-            // A command without a name gets no reply: the next caller's would be taken for it.
-            if arguments.clone().next().is_none() {
-                whole = None;
-                break;
-            }
-            let entry = self.entry(arguments.clone());
-            if entry.class == Class::ConnectionState {
-                return Err(refused(arguments.next().unwrap_or_default(), entry.never));
-            }
+            let entry = self.shared(&arguments)?;
             let class = if atomic {
                 in_transaction(entry.class, arguments)
             } else {
@@ -208,6 +222,17 @@ impl CommandTable {
             whole = Some(whole.map_or(class, |whole| whole.max(class)));
         }
         whole.ok_or_else(nothing)
+    }
+
+    /// What the table says of a command on a shared connection.
+    fn shared(&self, arguments: &Arguments<'_>) -> Result<Entry, Error> {
+        // A command without a name gets no reply: the next caller's would be taken for it.
+        let name = arguments.clone().next().ok_or_else(nothing)?;
+        let entry = self.entry(arguments.clone());
+        if entry.class == Class::ConnectionState {
+            return Err(refused(name, entry.never));
+        }
+        Ok(entry)
     }
 
     /// Looks at the commands of a unit that goes to a connection of one's own.
@@ -266,13 +291,16 @@ impl CommandTable {
             never: false,
             key: None,
         };
+        let name = arguments.next().unwrap_or_default();
+        if let Some(entry) = short(name).and_then(|name| self.short.get(&name)) {
+            return *entry;
+        }
         let mut buffer = [0; 2 * MAX_NAME + 1];
-        let Some(len) = upper_case(arguments.next().unwrap_or_default(), &mut buffer) else {
+        let Some(len) = upper_case(name, &mut buffer) else {
             return of(Class::Write);
         };
         let name = buffer.get(..len).unwrap_or_default();
-        // These block when they say so.
-        if matches!(name, b"XREAD" | b"XREADGROUP") {
+        if BLOCK_IF_ASKED.contains(&name) {
             let blocks = arguments
                 .take_while(|argument| !argument.eq_ignore_ascii_case(b"STREAMS"))
                 .any(|argument| argument.eq_ignore_ascii_case(b"BLOCK"));
@@ -335,6 +363,16 @@ pub(super) fn text(value: &Value) -> Option<&[u8]> {
 }
 
 /// Writes `name` in upper case to the front of `buffer`; `None` when it is too long to be a name.
+/// A name of up to eight bytes as one word, in upper case.
+fn short(name: &[u8]) -> Option<u64> {
+    // What is filled up with zeros must not be taken for a name that ends with them.
+    name.last().filter(|last| **last != 0)?;
+    let mut word = [0; size_of::<u64>()];
+    word.get_mut(..name.len())?.copy_from_slice(name);
+    word.make_ascii_uppercase();
+    Some(u64::from_le_bytes(word))
+}
+
 fn upper_case(name: &[u8], buffer: &mut [u8]) -> Option<usize> {
     if name.len() > MAX_NAME {
         return None;
@@ -464,6 +502,8 @@ mod tests {
     fn the_static_table_serves_where_there_is_no_other() {
         let table = CommandTable::from_reply(&Value::Nil);
         assert_eq!(class(&table, "HGETALL k"), Some(Class::Read));
+        assert_eq!(class(&table, "hget k f"), Some(Class::Read));
+        assert_eq!(class(&table, "GET\0 k"), Some(Class::Write));
         assert_eq!(class(&table, "SCAN 0"), Some(Class::Cursor));
         for write in [
             "EVAL x 0",

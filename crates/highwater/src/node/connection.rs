@@ -35,6 +35,9 @@ const INFO_WITH_KEYSPACE: &[u8] = b"*3\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n$8
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// A buffer that has grown beyond this is given back after use.
 const KEEP_BUFFER: usize = 256 * 1024;
+/// With so many callers, half of whose reads are a flush, the rest still keeps the server busy meanwhile. Writes keep it busy
+/// for longer, and go in smaller ones.
+const MANY: usize = 128;
 
 /// One or several commands that travel as a unit.
 pub(crate) struct Request<'a> {
@@ -539,7 +542,10 @@ impl Queue {
             // All who are about: each flush costs a wait for the replicas, which a small one makes no shorter.
             return self.crowd.max(1);
         }
-        (self.crowd / 4).clamp(1, 128)
+        if self.crowd < MANY || self.open.trailing {
+            return (self.crowd / 4).clamp(1, 128);
+        }
+        (self.crowd / 2).min(256)
     }
 
     /// False while the open flush must not be sent yet.

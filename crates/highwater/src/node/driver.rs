@@ -31,6 +31,9 @@ use crate::{
 
 /// How many times in a row the socket is read before other tasks get their turn.
 const READS_PER_TURN: usize = 8;
+/// How many callers are answered before they get theirs: tokio's queue of a thread has room for twice as many, and what it
+/// has not goes through a lock that all threads share.
+const CALLS_PER_TURN: usize = 128;
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
@@ -177,7 +180,7 @@ impl Driver {
             }
             self.take_replies()?;
             reads += 1;
-            if reads == READS_PER_TURN {
+            if reads == READS_PER_TURN || self.batch.calls >= CALLS_PER_TURN {
                 context.waker().wake_by_ref();
                 break;
             }

@@ -454,6 +454,12 @@ impl Node {
 
     /// Uses the connection with the least in flight, if there is one.
     pub(crate) fn with_connection<T>(&self, of: impl FnOnce(&Arc<Connection>) -> T) -> Option<T> {
+        if let [only] = &*self.links {
+            return match &**only.load() {
+                Link::Up(connection) => Some(of(connection)),
+                Link::Connecting | Link::Down(_) => None,
+            };
+        }
         let mut chosen = None;
         for link in &self.links {
             let link = link.load();
@@ -533,7 +539,12 @@ impl Node {
 
     /// The last progress that the node told: a hint.
     pub(crate) fn hint(&self) -> Option<Sample> {
-        self.hint.load().as_deref().copied()
+        self.with_hint(|sample| *sample)
+    }
+
+    /// Looks at the same where it is.
+    pub(crate) fn with_hint<T>(&self, look: impl FnOnce(&Sample) -> T) -> Option<T> {
+        self.hint.load().as_deref().map(look)
     }
 
     pub(super) fn sample_age(&self, now: Instant) -> Duration {

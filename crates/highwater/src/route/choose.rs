@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use highwater_core::{Coverage, Point, Reason, Requirement, Role};
+use highwater_core::{Coverage, Point, Progress, Reason, Requirement, Role};
 
 use super::Router;
 use crate::{
@@ -33,20 +33,16 @@ impl Router {
         failed: Option<NodeId>,
         deadline: &mut Option<Instant>,
     ) -> Choice<'a> {
-        let usable = || {
-            members
-                .replicas
-                .iter()
-                .filter(|node| failed != Some(node.id))
-                .filter_map(|node| Some((node, node.usable(requirement)?)))
-        };
+        let others = || members.replicas.iter().filter(|node| failed != Some(node.id));
         let covered = || {
-            usable().filter(|(_, sample)| {
-                self.coverage(requirement, &sample.progress) == Coverage::Covered || !self.check_proofs
+            others().filter(|node| {
+                node.is_usable(requirement, |progress| {
+                    !self.check_proofs || self.coverage(requirement, progress) == Coverage::Covered
+                })
             })
         };
         let near = if members.prefers_zone {
-            less_loaded(covered().filter(|(node, _)| node.preferred))
+            less_loaded(covered().filter(|node| node.preferred))
         } else {
             None
         };
@@ -60,7 +56,11 @@ impl Router {
         let now = Instant::now();
         let deadline = *deadline.get_or_insert(now + self.max_wait);
         let mut soonest: Option<(&Arc<Node>, Instant)> = None;
-        for (node, sample) in usable() {
+        for node in others() {
+            let Some(sample) = node.hint() else { continue };
+            if !node.is_usable(requirement, |_| true) {
+                continue;
+            }
             let ready = self.ready_at(node, &sample, point, now);
             if soonest.is_none_or(|(_, before)| ready < before) {
                 soonest = Some((node, ready));
@@ -97,10 +97,10 @@ impl Router {
 }
 
 /// The less loaded of two of these, chosen at random.
-fn less_loaded<'a>(nodes: impl Iterator<Item = (&'a Arc<Node>, Sample)>) -> Option<&'a Arc<Node>> {
+fn less_loaded<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Option<&'a Arc<Node>> {
     let mut chosen: [Option<&Arc<Node>>; 2] = [None, None];
     // Reservoir sampling: each pair is equally likely, and nothing is allocated.
-    for (seen, (node, _)) in nodes.enumerate() {
+    for (seen, node) in nodes.enumerate() {
         let place = if seen < 2 { seen } else { fastrand::usize(..=seen) };
         if let Some(slot) = chosen.get_mut(place) {
             *slot = Some(node);
@@ -122,15 +122,17 @@ fn less_loaded<'a>(nodes: impl Iterator<Item = (&'a Arc<Node>, Sample)>) -> Opti
 }
 
 impl Node {
-    /// The node's last word, when a read of this requirement could be sent to it.
-    fn usable(&self, requirement: &Requirement) -> Option<Sample> {
-        let sample = self.hint()?;
-        let progress = &sample.progress;
-        let fit = progress.role == Role::Replica
-            && progress.read_only
-            // A replica that has lost its primary covers what it has, and falls behind for the rest.
-            && (progress.link_up || !requirement.is_empty())
-            && !self.is_suspended();
-        fit.then_some(sample)
+    /// Whether a read of this requirement could be sent to it, by its last word: if that `suffices`.
+    fn is_usable(&self, requirement: &Requirement, suffices: impl FnOnce(&Progress) -> bool) -> bool {
+        self.with_hint(|sample| {
+            let progress = &sample.progress;
+            progress.role == Role::Replica
+                && progress.read_only
+                // A replica that has lost its primary covers what it has, and falls behind for the rest.
+                && (progress.link_up || !requirement.is_empty())
+                && !self.is_suspended()
+                && suffices(progress)
+        })
+        .unwrap_or(false)
     }
 }

@@ -72,6 +72,9 @@ pub struct Reply {
 
 impl Reply {
     fn finished(mut self, command: &Command) -> Result<Self, Error> {
+        if command.unit == Unit::Single && !matches!(self.value, Value::ServerError(_)) {
+            return Ok(self);
+        }
         self.value = finished(self.value, command).map_err(|error| error.with_reason(self.reason))?;
         Ok(self)
     }
@@ -175,42 +178,49 @@ impl Router {
     pub(crate) async fn call(&self, command: &Command) -> Result<Reply, Error> {
         // Every call's future has room for what is below, once: when many wait, those lines of memory are what a reply
         // costs. The rest, which is rarer, is boxed.
-        let Some((_place, mut begun)) = self.begin(command)? else {
+        let mut begun = None;
+        let place = self.begin(command, &mut begun)?;
+        let Some(sent) = &mut begun else {
+            // It takes one of its own.
+            drop(place);
             return Box::pin(self.call_with_care(command)).await;
         };
-        let answer = poll_fn(|context| Future::poll(begun.answer(), context)).await;
-        match self.end(command, begun, answer) {
+        let answer = poll_fn(|context| Future::poll(sent.answer(), context)).await;
+        match self.end(command, &mut begun, answer) {
             Ended::Replied(outcome) => outcome,
             Ended::NotYet(rest) => rest.await,
         }
     }
 
     /// Goes on with a command that has been answered.
-    fn end<'a>(&'a self, command: &'a Command, begun: Begun<'a>, answer: Answered) -> Ended<'a> {
-        let outcome = match begun {
-            Begun::Write(Writing { read, sent, counted }) => {
-                self.conclude(command, &read, (sent.guard, counted), answer)
+    fn end<'a>(&'a self, command: &'a Command, begun: &mut Option<Begun<'a>>, answer: Answered) -> Ended<'a> {
+        if let Some(Begun::Read(read, node, Asked { enclosed: None, .. })) = begun {
+            let answer = answer.unwrap_or_else(|_| Err(closed()));
+            let mut attempts = Attempts::default();
+            if let Some(value) = attempts.note(*node, self.judge(read, *node, answer)) {
+                return Ended::Replied(self.counted(read, read.answered(value)).finished(command));
             }
-            Begun::Read(read, node, Asked { proof, enclosed, .. }) => {
+            return match begun.take() {
+                Some(Begun::Read(read, ..)) => Ended::NotYet(Box::pin(async move {
+                    self.read_on(&read, attempts).await?.finished(command)
+                })),
+                _ => Ended::Replied(Err(closed())),
+            };
+        }
+        match begun.take() {
+            Some(Begun::Write(Writing { read, sent, counted })) => {
+                let outcome = self.conclude(command, &read, (sent.guard, counted), answer);
+                Ended::Replied(outcome.and_then(|reply| reply.finished(command)))
+            }
+            Some(Begun::Read(read, node, Asked { proof, enclosed, .. })) => {
                 let answer = answer.unwrap_or_else(|_| Err(closed()));
-                if let Some(connection) = enclosed {
-                    return Ended::NotYet(Box::pin(async move {
-                        let answer = opened(command, answer, proof, Some(connection)).await;
-                        self.admitted(command, &read, node, answer).await
-                    }));
-                }
-                let mut attempts = Attempts::default();
-                match attempts.note(node, self.judge(&read, node, answer)) {
-                    Some(value) => Ok(self.counted(&read, read.answered(value))),
-                    None => {
-                        return Ended::NotYet(Box::pin(async move {
-                            self.read_on(&read, attempts).await?.finished(command)
-                        }));
-                    }
-                }
+                Ended::NotYet(Box::pin(async move {
+                    let answer = opened(command, answer, proof, enclosed).await;
+                    self.admitted(command, &read, node, answer).await
+                }))
             }
-        };
-        Ended::Replied(outcome.and_then(|reply| reply.finished(command)))
+            None => Ended::Replied(Err(closed())),
+        }
     }
 
     /// The reply to a read that a replica has answered: this one, if it proves enough.
@@ -230,8 +240,12 @@ impl Router {
     }
 
     /// Sends a command, if it is one that nothing has to be waited for and nobody traces: what nearly every one comes
-    /// to. Otherwise nothing has been sent.
-    fn begin<'a>(&'a self, command: &'a Command) -> Result<Option<(InLine<'a>, Begun<'a>)>, Error> {
+    /// to. Otherwise nothing has been sent, and nothing is put into `begun`, which is the caller's own, since it is large.
+    fn begin<'a>(
+        &'a self,
+        command: &'a Command,
+        begun: &mut Option<Begun<'a>>,
+    ) -> Result<Option<InLine<'a>>, Error> {
         self.check_open()?;
         let Some(table) = self.knowledge.table.get() else {
             return Ok(None);
@@ -245,12 +259,12 @@ impl Router {
         let Some(place) = self.place_at_once() else {
             return Ok(None);
         };
-        let begun = if write {
+        *begun = if write {
             self.write_at_once(command)?.map(Begun::Write)
         } else {
             self.ask_at_once(command)
         };
-        Ok(begun.map(|begun| (place, begun)))
+        Ok(Some(place))
     }
 
     async fn call_with_care(&self, command: &Command) -> Result<Reply, Error> {
