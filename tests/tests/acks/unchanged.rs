@@ -69,8 +69,8 @@ async fn what_is_not_in_the_stream_is_never_taken_for_a_change() {
     // Each is sent twice, and many change nothing the second time.
     let writes = "SET k v|SET k v NX|SET k v XX GET|SET k v EX 100|SET old v EXAT 1|SET old v PXAT 1 NX|SETEX k 100 v|PSETEX k 100000 v|\
                   MSET k 1 l 2|HMSET h f v|HSET h f v|HSETNX h g v|HINCRBY h n 0|HINCRBYFLOAT h m 0|INCR n|DECR n|INCRBY n 0|\
-                  DECRBY n 0|INCRBYFLOAT n 0|APPEND a x|APPEND e xx|GETSET g 0|LPUSH list a|RPUSH list a|LPUSHX list a|RPUSHX none a|\
-                  LSET list 0 b|LREM list 1 a|LTRIM list 0 100|SADD s m|SMOVE s t m|SREM t m|ZADD z 1 m|ZADD z CH 2 m|ZADD z INCR 0 m|\
+                  DECRBY n 0|INCRBYFLOAT n 0|APPEND a x|APPEND e xx|APPEND e |APPEND new |GETSET g 0|LPUSH list a|RPUSH list a|LPUSHX list a|RPUSHX none a|\
+                  LSET list 0 b|LREM list 1 a|LTRIM list 0 100|SADD s m|SMOVE s s m|SMOVE s t m|SREM t m|ZADD z 1 m|ZADD z CH 2 m|ZADD z INCR 0 m|\
                   ZINCRBY z 0 m|ZREM z m|PFADD p a|SETNX once v|MSETNX one 1 two 2|EXPIRE h 1000|PEXPIRE h 100000|PERSIST h|\
                   EXPIRE s -1|PEXPIRE none 5|RENAME k k|GETEX k|SETRANGE k 0 v|SETBIT b 1 1|XADD x * f v|XADD none NOMKSTREAM * f v|\
                   HDEL h f|LPOP list|RPOP list 0|LPOP none|SADD pop m|SPOP pop|GETDEL a|DEL b|UNLINK g";
