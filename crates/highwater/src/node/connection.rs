@@ -78,6 +78,22 @@ pub(crate) enum Proof {
     Between(Progress, Option<Progress>),
 }
 
+#[cfg(test)]
+impl Proof {
+    /// A proof that is exact, in a history that is a byte over and over.
+    pub(crate) fn exact(role: highwater_core::Role, history: u8, applied: u64) -> Self {
+        let progress = Progress {
+            role,
+            history: History::from_bytes([history; 20]),
+            ancestor: None,
+            applied,
+            link_up: true,
+            read_only: true,
+        };
+        Self::Between(progress, Some(progress))
+    }
+}
+
 /// The replies to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -186,7 +186,7 @@ fn together(proofs: Vec<Proof>) -> Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::{History, Role};
+    use highwater_core::Role;
 
     fn parse(text: &[u8]) -> Vec<Value> {
         let (mut parser, mut at) = (super::super::reply::Parser::default(), 0);
@@ -280,17 +280,7 @@ mod tests {
 
     #[test]
     fn several_proofs_hold_where_all_do() {
-        let at = |applied, history| {
-            let progress = Progress {
-                role: Role::Replica,
-                history: History::from_bytes([history; 20]),
-                ancestor: None,
-                applied,
-                link_up: true,
-                read_only: true,
-            };
-            Proof::Between(progress, Some(progress))
-        };
+        let at = |applied, history| Proof::exact(Role::Replica, history, applied);
         let Proof::Between(low, Some(high)) = together(vec![at(5, 1), at(3, 1), at(4, 1)]) else {
             panic!()
         };

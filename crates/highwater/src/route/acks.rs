@@ -186,20 +186,12 @@ fn is_error(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use highwater_core::{History, Progress, Role};
+    use highwater_core::Role;
 
     use super::*;
 
     fn at(history: u8, applied: u64) -> Proof {
-        let progress = Progress {
-            role: Role::Primary,
-            history: History::from_bytes([history; 20]),
-            ancestor: None,
-            applied,
-            link_up: true,
-            read_only: true,
-        };
-        Proof::Between(progress, Some(progress))
+        Proof::exact(Role::Primary, history, applied)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use highwater_core::{Coverage, Point, Progress, Reason, Requirement, Role};
+use highwater_core::{Coverage, Point, Reason, Requirement, Role};
 
 use super::Router;
 use crate::{
@@ -36,9 +36,10 @@ impl Router {
         let others = || members.replicas.iter().filter(|node| failed != Some(node.id));
         let covered = || {
             others().filter(|node| {
-                node.is_usable(requirement, |progress| {
-                    !self.check_proofs || self.coverage(requirement, progress) == Coverage::Covered
-                })
+                let covers = |sample: &Sample| {
+                    !self.check_proofs || self.coverage(requirement, &sample.progress) == Coverage::Covered
+                };
+                node.if_usable(requirement, covers) == Some(true)
             })
         };
         let near = if members.prefers_zone {
@@ -56,11 +57,8 @@ impl Router {
         let now = Instant::now();
         let deadline = *deadline.get_or_insert(now + self.max_wait);
         let mut soonest: Option<(&Arc<Node>, Instant)> = None;
-        for node in others() {
-            let Some(sample) = node.hint() else { continue };
-            if !node.is_usable(requirement, |_| true) {
-                continue;
-            }
+        let usable = others().filter_map(|node| Some((node, node.if_usable(requirement, |sample| *sample)?)));
+        for (node, sample) in usable {
             let ready = self.ready_at(node, &sample, point, now);
             if soonest.is_none_or(|(_, before)| ready < before) {
                 soonest = Some((node, ready));
@@ -122,17 +120,17 @@ fn less_loaded<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Option<&'a Arc
 }
 
 impl Node {
-    /// Whether a read of this requirement could be sent to it, by its last word: if that `suffices`.
-    fn is_usable(&self, requirement: &Requirement, suffices: impl FnOnce(&Progress) -> bool) -> bool {
+    /// Looks at the node's last word where it is, when a read of this requirement could be sent to it.
+    fn if_usable<T>(&self, requirement: &Requirement, look: impl FnOnce(&Sample) -> T) -> Option<T> {
         self.with_hint(|sample| {
             let progress = &sample.progress;
-            progress.role == Role::Replica
+            let fit = progress.role == Role::Replica
                 && progress.read_only
                 // A replica that has lost its primary covers what it has, and falls behind for the rest.
                 && (progress.link_up || !requirement.is_empty())
-                && !self.is_suspended()
-                && suffices(progress)
+                && !self.is_suspended();
+            fit.then(|| look(sample))
         })
-        .unwrap_or(false)
+        .flatten()
     }
 }
