@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::{
     builder::ClientBuilder,
-    cache::{Begun, CacheLayer, CacheStats, NearCache},
+    cache::{CacheLayer, Look, CacheStats, NearCache},
     command::Command,
     dedicated::DedicatedConnection,
     error::{Error, ErrorKind},
@@ -210,10 +210,10 @@ impl Client {
     pub(crate) async fn carry_out(&self, command: &Command) -> Result<Reply, Error> {
         let Some(stack) = &self.0.layered else {
             if let Some(cache) = self.cache() {
-                match cache.begin(&self.0.router, command)? {
-                    Some(Begun::Hit(reply)) => return Ok(reply),
-                    Some(Begun::Asked(reply)) => return reply.await,
-                    None => {}
+                match cache.look_for(&self.0.router, command)? {
+                    Look::Hit(reply) => return Ok(reply),
+                    Look::Ask(asked) => return Box::pin(cache.ask(&self.0.router, command, &asked)).await,
+                    Look::Pass => {}
                 }
             }
             return self.0.router.call(command).await;

@@ -156,5 +156,5 @@ pub fn encoded_commands(packed: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The arguments of each of the encoded commands.
 #[must_use]
 pub fn arguments(packed: &[u8]) -> Vec<Vec<&[u8]>> {
-    crate::command::arguments(packed)
+    crate::command::all_arguments(packed)
 }

@@ -7,12 +7,22 @@ use std::{
 
 use futures_util::future::{Either, select};
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, ServerError, Value,
+    Arg, AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, ServerError, Value,
     aio::MultiplexedConnection,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::error::Error;
+use crate::{command::Arguments, error::Error};
+
+/// The arguments of a command; `None` where there are others than are given by their bytes.
+pub(crate) fn arguments_of(command: &Cmd) -> Option<impl Arguments<'_>> {
+    let simple = |argument| match argument {
+        Arg::Simple(argument) => Some(argument),
+        _ => None,
+    };
+    let arguments = command.args_iter().map(simple);
+    arguments.clone().all(|argument| argument.is_some()).then(|| arguments.flatten())
+}
 
 /// The outcome of a single command. Error replies are errors already.
 pub(crate) fn value_of(command: &Cmd, outcome: Result<Value, Error>) -> Result<Value, RedisError> {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{acks::Acks, cache::Begun, client::Client, command::Command, redis_rs};
+use crate::{acks::Acks, cache::Look, client::Client, command::{Command, Terms}, redis_rs};
 
 /// A thread keeps no more for its next command.
 const MAX_SCRATCH: usize = 1024;
@@ -94,6 +94,13 @@ impl SessionConnection {
         self.command(Command::packed_into(packed, cmd))
     }
 
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            session: self.session.as_ref(),
+            level: self.level,
+        }
+    }
+
     /// The command as this handle asks it.
     fn command(&self, mut command: Command) -> Command {
         command.session.clone_from(&self.session);
@@ -107,25 +114,36 @@ impl SessionConnection {
 impl ConnectionLike for SessionConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let connection = &*self;
-        if let Some(cache) = connection.client.cache() {
-            // Most are hits, which end where they begin: what the others need is not in their future.
+        let Some(cache) = connection.client.cache() else {
             return Box::pin(async move {
                 let command = connection.command_in_scratch(cmd);
-                let router = connection.client.router();
-                let reply = match cache.begin(router, &command)? {
-                    Some(Begun::Hit(reply)) => Ok(reply),
-                    Some(Begun::Asked(reply)) => reply.await,
-                    None => Box::pin(router.call(&command)).await,
-                };
+                let reply = connection.client.carry_out(&command).await;
                 keep(command.packed);
                 redis_rs::value_of(cmd, reply.map(|reply| reply.value))
             });
-        }
+        };
+        // Most are hits, which end where they begin, without having been encoded: what the others need is not in their
+        // future.
         Box::pin(async move {
-            let command = connection.command_in_scratch(cmd);
-            let reply = connection.client.carry_out(&command).await;
-            keep(command.packed);
-            redis_rs::value_of(cmd, reply.map(|reply| reply.value))
+            let router = connection.client.router();
+            let look = match redis_rs::arguments_of(cmd).filter(|_| !connection.bypass_cache) {
+                Some(asked) => cache.look(router, connection.terms(), asked)?,
+                None => Look::Pass,
+            };
+            let value = match look {
+                Look::Hit(reply) => reply.value,
+                Look::Ask(asked) => {
+                    let command = connection.command(Command::new(cmd));
+                    Box::pin(cache.ask(router, &command, &asked)).await?.value
+                }
+                Look::Pass => {
+                    let command = connection.command_in_scratch(cmd);
+                    let reply = Box::pin(router.call(&command)).await;
+                    keep(command.packed);
+                    reply?.value
+                }
+            };
+            redis_rs::value_of(cmd, Ok(value))
         })
     }
 

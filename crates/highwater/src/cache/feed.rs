@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use crossbeam_utils::atomic::AtomicCell;
 use foldhash::fast::RandomState;
 use highwater_core::{Progress, Role};
 use redis::{PushKind, Value};
@@ -59,7 +59,7 @@ impl View {
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) node: Arc<Node>,
-    view: ArcSwap<View>,
+    view: AtomicCell<View>,
     link: RwLock<FeedLink>,
     /// Callers who wait for the feed to say where it is, and since when.
     asking: Mutex<Asking>,
@@ -91,7 +91,7 @@ impl Feed {
         let view = View::of_nothing();
         Arc::new(Self {
             node,
-            view: ArcSwap::from_pointee(view),
+            view: AtomicCell::new(view),
             link: RwLock::default(),
             asking: Mutex::default(),
             stands_still: AtomicBool::new(false),
@@ -99,11 +99,11 @@ impl Feed {
     }
 
     pub(crate) fn view(&self) -> View {
-        **self.view.load()
+        self.view.load()
     }
 
     fn publish(&self, view: View) {
-        self.view.store(Arc::new(view));
+        self.view.store(view);
     }
 
     /// Its connection has ended: nothing that it brought is valid any more.
@@ -455,8 +455,9 @@ impl FeedWriter {
                 return;
             }
             let upper = (upper.history, upper.applied);
-            let entry = Entry::new(&fill.command, &filled.value, upper, None, expires);
-            self.shared.store.insert(&fill.key, self.view.generation, entry);
+            let generation = self.view.generation;
+            let entry = Entry::new(&fill.command, &filled.value, generation, upper, None, expires);
+            self.shared.store.insert(&fill.key, entry);
             stats.fills(1);
         };
         self.shared.flights.end(&fill.command, filled, keep);

@@ -6,6 +6,7 @@ use super::{
     feed::{Feed, View},
     store::{Entry, Store},
 };
+use crate::command::Arguments;
 
 /// What the cache has.
 #[derive(Debug)]
@@ -25,29 +26,29 @@ pub(crate) enum Found {
 ///
 /// The generation is the view's as well, never a newer one: data that have been replaced since may be older than what
 /// the view's progress covers.
-pub(crate) fn look(
+pub(crate) fn look<'a>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
-    command: &[u8],
+    command: impl Arguments<'a>,
     covers: impl FnOnce(Option<&Progress>) -> bool,
 ) -> Found {
     look_with(store, feed, key, command, covers, || {})
 }
 
 /// As [`look`]; `between` the two loads, tests let the feed move on.
-pub(super) fn look_with(
+pub(super) fn look_with<'a>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
-    command: &[u8],
+    command: impl Arguments<'a>,
     covers: impl FnOnce(Option<&Progress>) -> bool,
     between: impl FnOnce(),
 ) -> Found {
     let View { generation, progress } = feed.view();
     between();
     match store.get(key, command, generation) {
-        Some(entry) if !store.clock.is_over(entry.expires) => {
+        Some(entry) if !store.clock.is_over(entry.expires()) => {
             if covers(progress.as_ref()) {
                 Found::Hit(entry)
             } else {

@@ -37,7 +37,7 @@ use tokio::sync::Notify;
 pub(crate) use self::{
     feed::{Feed, FeedLink, FeedWriter, Fill},
     layer::CacheLayer,
-    service::{Begun, NearCache},
+    service::{Look, NearCache},
 };
 use self::{flights::Flights, options::Faults, stats::Stats, store::Store};
 pub use self::{

@@ -15,7 +15,7 @@ use super::{
     flights::{Join, Waiting},
     lookup::{Found, look_with},
 };
-use crate::Client;
+use crate::{Client, command::arguments};
 
 const KEY: &[u8] = b"k";
 const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
@@ -107,13 +107,13 @@ impl Script {
     /// What a reader gets that has to see all up to `offset`.
     fn read(&self, offset: u64) -> Option<Value> {
         let (store, feed) = (&self.shared.store, &self.feed);
-        hit(look_with(store, feed, KEY, GET, covers(offset), || {}))
+        hit(look_with(store, feed, KEY, arguments(GET), covers(offset), || {}))
     }
 
     /// The same, of a reader that is held up between the feed's view and the entry.
     fn read_while(&mut self, offset: u64, between: impl FnOnce(&mut Self)) -> Option<Value> {
         let (shared, feed) = (Arc::clone(&self.shared), Arc::clone(&self.feed));
-        hit(look_with(&shared.store, &feed, KEY, GET, covers(offset), || {
+        hit(look_with(&shared.store, &feed, KEY, arguments(GET), covers(offset), || {
             between(self);
         }))
     }

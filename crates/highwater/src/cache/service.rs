@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::{BoxFuture, join_all, select};
+use futures_util::future::{join_all, select};
 use highwater_core::{Role, Route};
 use redis::Value;
 use tower_service::Service;
@@ -25,11 +25,11 @@ use super::{
     ttl_only::TtlOnly,
 };
 use crate::{
-    command::{Command, Keys, Target, Unit},
+    command::{Arguments, Command, Target, Terms, Unit, arguments},
     defaults::{FEED_PACE, MAX_CACHED_MGET},
     error::Error,
     node::{ProofWanted, Request},
-    route::{Outlook, Read, Reply, RouteService, Router},
+    route::{Needs, Outlook, Reply, RouteService, Router},
 };
 
 /// The near cache of a client.
@@ -56,26 +56,27 @@ pub(super) struct Wanted<'a> {
     pub(super) may_have_fields: bool,
 }
 
+impl<'a> Wanted<'a> {
+    pub(super) fn arguments(&self) -> impl Arguments<'a> {
+        arguments(self.command)
+    }
+}
+
+const GET: &[u8] = b"GET";
+
 /// What the cache can say at once.
-enum Look<'a> {
+pub(crate) enum Look<'a, A> {
     Hit(Reply),
     /// It is none of the cache's.
     Pass,
-    /// It has to be asked for.
-    Ask(Box<(Read<'a>, Wants<'a>)>),
+    /// It has to be [asked](NearCache::ask) for.
+    Ask(Box<Asked<'a, A>>),
 }
 
-/// A command that is the cache's.
-pub(crate) enum Begun<'a> {
-    Hit(Reply),
-    Asked(BoxFuture<'a, Result<Reply, Error>>),
-}
-
-/// What a read asks for.
-enum Wants<'a> {
-    One(Wanted<'a>),
-    /// A `GET` of each key.
-    Each(Keys<'a>),
+/// What a read that was looked for asks for.
+pub(crate) struct Asked<'a, A> {
+    needs: Needs<'a>,
+    target: Target<'a, A>,
 }
 
 /// What came of asking.
@@ -133,95 +134,102 @@ impl NearCache {
         router.steward.keep(tasks);
     }
 
-    /// Carries out a command, as far as it is the cache's: a reply that is there and proven to show enough, or else
-    /// what becomes of asking for it. `None` is the route stage's.
-    pub(crate) fn begin<'a>(
-        &'a self,
-        router: &'a Router,
-        command: &'a Command,
-    ) -> Result<Option<Begun<'a>>, Error> {
-        Ok(match self.look(router, command)? {
-            Look::Hit(reply) => Some(Begun::Hit(reply)),
-            Look::Pass => None,
-            // Boxed: what is rarer is not to make every hit's future larger.
-            Look::Ask(asked) => Some(Begun::Asked(Box::pin(async move {
-                let (read, wants) = &*asked;
-                self.ask(router, command, read, wants).await
-            }))),
-        })
-    }
-
+    /// Carries out a command: by a reply that is there and proven to show enough, or else by asking for it.
     async fn call(&self, router: &Router, command: &Command) -> Result<Reply, Error> {
-        match self.begin(router, command)? {
-            Some(Begun::Hit(reply)) => Ok(reply),
-            Some(Begun::Asked(reply)) => reply.await,
-            None => router.call(command).await,
+        match self.look_for(router, command)? {
+            Look::Hit(reply) => Ok(reply),
+            // Boxed: what is rarer is not to make every hit's future larger.
+            Look::Ask(asked) => Box::pin(self.ask(router, command, &asked)).await,
+            Look::Pass => router.call(command).await,
         }
     }
 
-    /// What can be said at once.
-    fn look<'a>(&self, router: &Router, command: &'a Command) -> Result<Look<'a>, Error> {
+    /// What can be said at once of a command.
+    ///
+    /// # Errors
+    ///
+    /// When the client has been shut down.
+    pub(crate) fn look_for<'a>(
+        &self,
+        router: &Router,
+        command: &'a Command,
+    ) -> Result<Look<'a, impl Arguments<'a>>, Error> {
         if command.unit != Unit::Single || command.bypass_cache {
             return Ok(Look::Pass);
         }
-        let target = router
-            .knowledge
-            .table
-            .get()
-            .and_then(|table| table.cacheable(&command.packed));
-        let Some(target) = target else {
+        self.look(router, command.terms(), arguments(&command.packed))
+    }
+
+    /// What can be said at once of a single command with these arguments.
+    ///
+    /// # Errors
+    ///
+    /// When the client has been shut down.
+    pub(crate) fn look<'a, A: Arguments<'a>>(
+        &self,
+        router: &Router,
+        terms: Terms<'a>,
+        asked: A,
+    ) -> Result<Look<'a, A>, Error> {
+        let table = router.knowledge.table.get();
+        let Some(target) = table.and_then(|table| table.cacheable(asked.clone())) else {
             return Ok(Look::Pass);
         };
         router.check_open()?;
-        let Some(read) = router.read_for_cache(command) else {
+        let Some(needs) = router.needs_of_cache(terms) else {
             return Ok(Look::Pass);
         };
-        match target {
-            Target::One { key, may_have_fields } => {
-                let wanted = Wanted {
-                    key,
-                    command: &command.packed,
-                    may_have_fields,
-                };
-                Ok(match self.find(router, &read, wanted) {
-                    Found::Hit(entry) => {
-                        let upper = Some(entry.upper);
-                        Look::Hit(router.answered(&read, Route::Cache, false, entry.value(), upper))
-                    }
-                    Found::Uncovered | Found::Nothing => Look::Ask(Box::new((read, Wants::One(wanted)))),
-                })
-            }
-            Target::Each(keys) => Ok(self.look_for_each(router, read, keys)),
-        }
+        let hit = match &target {
+            Target::One { key, .. } => match self.find(router, &needs, key, asked) {
+                Found::Hit(entry) => {
+                    let upper = Some(entry.upper());
+                    Some(router.answered(&needs, Route::Cache, false, entry.value(), upper))
+                }
+                Found::Uncovered | Found::Nothing => None,
+            },
+            // Without keys it is an error, and that is the server's to say.
+            Target::Each(keys) => match keys.clone().take(MAX_CACHED_MGET + 1).count() {
+                1..=MAX_CACHED_MGET => self.look_for_each(router, &needs, keys.clone()),
+                _ => return Ok(Look::Pass),
+            },
+        };
+        Ok(match hit {
+            Some(reply) => Look::Hit(reply),
+            None => Look::Ask(Box::new(Asked { needs, target })),
+        })
     }
 
-    fn find(&self, router: &Router, read: &Read<'_>, wanted: Wanted<'_>) -> Found {
-        let Wanted { key, command, .. } = wanted;
+    fn find<'a>(&self, router: &Router, needs: &Needs<'_>, key: &[u8], command: impl Arguments<'a>) -> Found {
         match &self.kind {
             Kind::Tracking(feeds) => match feeds.load().of(key) {
                 Some(feed) => look(&self.shared.store, feed, key, command, |progress| {
-                    router.covered(read, progress)
+                    router.covered(needs, progress)
                 }),
                 None => Found::Nothing,
             },
-            Kind::TtlOnly(cache) => cache.find(&self.shared, router, read, wanted),
+            Kind::TtlOnly(cache) => cache.find(&self.shared, router, needs, key, command),
         }
     }
 
-    async fn ask(
+    /// Carries out the command that was looked for: asks for what was not there, or goes on to the route stage.
+    pub(crate) async fn ask<'a, A: Arguments<'a>>(
         &self,
         router: &Router,
         command: &Command,
-        read: &Read<'_>,
-        wants: &Wants<'_>,
+        Asked { needs, target }: &Asked<'a, A>,
     ) -> Result<Reply, Error> {
         let answer = {
             // Those who wait for a fill or a probe are in flight as any others. Given back before the route stage
             // takes a place of its own.
             let _place = router.place_in_line().await?;
-            match wants {
-                Wants::One(wanted) => {
-                    let answer = self.ask_for(router, read, *wanted).await;
+            match target {
+                Target::One { key, may_have_fields } => {
+                    let wanted = Wanted {
+                        key,
+                        command: &command.packed,
+                        may_have_fields: *may_have_fields,
+                    };
+                    let answer = self.ask_for(router, needs, wanted).await;
                     answer.map(|answer| {
                         let Answer {
                             route,
@@ -229,10 +237,10 @@ impl NearCache {
                             value,
                             upper,
                         } = answer;
-                        router.answered(read, route, waited, value, upper)
+                        router.answered(needs, route, waited, value, upper)
                     })
                 }
-                Wants::Each(keys) => self.ask_for_each(router, read, keys).await,
+                Target::Each(keys) => self.ask_for_each(router, needs, keys.clone()).await,
             }
         };
         match answer {
@@ -242,15 +250,20 @@ impl NearCache {
     }
 
     /// The values of several keys, each for itself. `None` if one of them has none that may be given out.
-    async fn ask_for_each(&self, router: &Router, read: &Read<'_>, keys: &Keys<'_>) -> Option<Reply> {
-        let commands: Vec<_> = keys.clone().map(|key| (key, get_of(key))).collect();
+    async fn ask_for_each<'a>(
+        &self,
+        router: &Router,
+        needs: &Needs<'_>,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Reply> {
+        let commands: Vec<_> = keys.map(|key| (key, get_of(key))).collect();
         let answers = commands.iter().map(|(key, command)| {
             let wanted = Wanted {
                 key,
                 command,
                 may_have_fields: false,
             };
-            self.ask_for(router, read, wanted)
+            self.ask_for(router, needs, wanted)
         });
         let answers: Option<Vec<Answer>> = join_all(answers).await.into_iter().collect();
         let answers = answers?;
@@ -259,21 +272,21 @@ impl NearCache {
         let waited = answers.iter().any(|answer| answer.waited);
         let upper: Vec<_> = answers.iter().filter_map(|answer| answer.upper).collect();
         let values = answers.into_iter().map(|answer| answer.value).collect();
-        Some(router.answered(read, route, waited, Value::Array(values), upper))
+        Some(router.answered(needs, route, waited, Value::Array(values), upper))
     }
 
     pub(super) async fn ask_for(
         &self,
         router: &Router,
-        read: &Read<'_>,
+        needs: &Needs<'_>,
         wanted: Wanted<'_>,
     ) -> Option<Answer> {
         match &self.kind {
             Kind::Tracking(feeds) => {
                 let feed = Arc::clone(feeds.load().of(wanted.key)?);
-                self.ask_feed(router, read, &feed, wanted).await
+                self.ask_feed(router, needs, &feed, wanted).await
             }
-            Kind::TtlOnly(cache) => cache.ask(self, router, read, wanted).await,
+            Kind::TtlOnly(cache) => cache.ask(self, router, needs, wanted).await,
         }
     }
 
@@ -282,7 +295,7 @@ impl NearCache {
     async fn ask_feed(
         &self,
         router: &Router,
-        read: &Read<'_>,
+        needs: &Needs<'_>,
         feed: &Arc<Feed>,
         wanted: Wanted<'_>,
     ) -> Option<Answer> {
@@ -294,13 +307,13 @@ impl NearCache {
         let shared = &self.shared;
         let stats = &shared.stats;
         let look = || {
-            look(&shared.store, feed, key, command, |progress| {
-                router.covered(read, progress)
+            look(&shared.store, feed, key, wanted.arguments(), |progress| {
+                router.covered(needs, progress)
             })
         };
         let mut waited = false;
-        if !router.covered(read, feed.view().progress.as_ref()) {
-            let deadline = match router.outlook(&feed.node, read) {
+        if !router.covered(needs, feed.view().progress.as_ref()) {
+            let deadline = match router.outlook(&feed.node, needs) {
                 Outlook::Now(deadline) => deadline,
                 Outlook::Soon(point, deadline) => {
                     feed.node.wait_for(point.history, point.offset, deadline).await;
@@ -342,14 +355,14 @@ impl NearCache {
         };
         stats.misses(1);
         let filled = waiting.await.ok()?;
-        self.admit(router, read, &filled, feed.node.expected_role, waited)
+        self.admit(router, needs, &filled, feed.node.expected_role, waited)
     }
 
     /// A fill's reply, for one of those who waited for it: if it is proven to show enough for this one.
     pub(super) fn admit(
         &self,
         router: &Router,
-        read: &Read<'_>,
+        needs: &Needs<'_>,
         filled: &Filled,
         role: Role,
         waited: bool,
@@ -359,7 +372,7 @@ impl NearCache {
             return None;
         }
         let upper = filled.upper.map(|upper| (upper.history, upper.applied));
-        if !router.covered(read, filled.lower.as_ref()) || (upper.is_none() && read.session.is_some()) {
+        if !router.covered(needs, filled.lower.as_ref()) || (upper.is_none() && needs.session.is_some()) {
             self.shared.stats.not_covered(1);
             return None;
         }
@@ -410,35 +423,21 @@ impl NearCache {
     }
 
     /// What can be said at once of an `MGET`: all of it, or nothing.
-    fn look_for_each<'a>(&self, router: &Router, read: Read<'a>, keys: Keys<'a>) -> Look<'a> {
+    fn look_for_each<'a>(
+        &self,
+        router: &Router,
+        needs: &Needs<'_>,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Reply> {
         let (mut values, mut upper) = (Vec::new(), Vec::new());
-        let mut command = Vec::new();
-        for key in keys.clone() {
-            if values.len() == MAX_CACHED_MGET {
-                return Look::Pass;
-            }
-            write_get(key, &mut command);
-            let wanted = Wanted {
-                key,
-                command: &command,
-                may_have_fields: false,
+        for key in keys {
+            let Found::Hit(entry) = self.find(router, needs, key, [GET, key].into_iter()) else {
+                return None;
             };
-            let Found::Hit(entry) = self.find(router, &read, wanted) else {
-                let many = keys.clone().nth(MAX_CACHED_MGET).is_some();
-                return if many {
-                    Look::Pass
-                } else {
-                    Look::Ask(Box::new((read, Wants::Each(keys))))
-                };
-            };
-            upper.push(entry.upper);
+            upper.push(entry.upper());
             values.push(entry.value());
         }
-        if values.is_empty() {
-            // Without keys it is an error, and that is the server's to say.
-            return Look::Pass;
-        }
-        Look::Hit(router.answered(&read, Route::Cache, false, Value::Array(values), upper))
+        Some(router.answered(needs, Route::Cache, false, Value::Array(values), upper))
     }
 }
 
@@ -451,18 +450,7 @@ pub(super) fn with_ttl(key: &[u8], command: &[u8]) -> Vec<u8> {
 
 /// `GET key`, as redis-rs encodes it: so that `GET` and `MGET` share their entries.
 fn get_of(key: &[u8]) -> Vec<u8> {
-    let mut command = Vec::with_capacity(key.len() + 32);
-    write_get(key, &mut command);
-    command
-}
-
-fn write_get(key: &[u8], command: &mut Vec<u8>) {
-    command.clear();
-    command.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$");
-    command.extend_from_slice(key.len().to_string().as_bytes());
-    command.extend_from_slice(b"\r\n");
-    command.extend_from_slice(key);
-    command.extend_from_slice(b"\r\n");
+    redis::cmd("GET").arg(key).get_packed_command()
 }
 
 pub(super) fn hit(entry: &Entry, waited: bool) -> Answer {
@@ -470,7 +458,7 @@ pub(super) fn hit(entry: &Entry, waited: bool) -> Answer {
         route: Route::Cache,
         waited,
         value: entry.value(),
-        upper: Some(entry.upper),
+        upper: Some(entry.upper()),
     }
 }
 
@@ -517,7 +505,7 @@ impl Service<Command> for CacheService {
     }
 
     fn call(&mut self, command: Command) -> CacheFuture {
-        match self.cache.look(self.route.router(), &command) {
+        match self.cache.look_for(self.route.router(), &command) {
             Ok(Look::Hit(reply)) => return CacheFuture::Hit(ready(Ok(reply))),
             Err(error) => return CacheFuture::Hit(ready(Err(error))),
             Ok(Look::Pass | Look::Ask(_)) => {}

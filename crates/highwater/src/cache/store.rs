@@ -20,11 +20,14 @@ use foldhash::fast::RandomState;
 use highwater_core::{History, Progress};
 use memchr::memmem;
 use redis::Value;
+use triomphe::ThinArc;
+
+use crate::command::{Arguments, arguments};
 
 /// What the library itself needs for an entry, about: its node, its place in the lists and the table.
 const KEY_OVERHEAD: usize = 256;
 /// What one reply needs besides its bytes.
-const REPLY_OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 32;
+const REPLY_OVERHEAD: usize = size_of::<Facts>() + 2 * size_of::<usize>() + 32;
 /// Commands with values of up to so many bytes share their memory with the key: about what else the library holds for a key.
 const SHARED: usize = 256;
 /// How many replies are kept for one key; the oldest goes first.
@@ -32,22 +35,23 @@ const MAX_REPLIES: usize = 16;
 
 /// A reply that is kept. Cheap to clone.
 ///
-/// A hit touches memory that is seldom in the processor's caches, and that is most of what it costs. So the command
-/// and the usual kind of value, a string, lie side by side in one piece of memory, and this around it in the
-/// library's own.
+/// A hit touches memory that is seldom in the processor's caches, and that is most of what it costs. So all that it
+/// takes lies in one piece: the facts, the command, as its arguments with the length of each before it, and the value, if
+/// it is of the usual kind, a string.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    /// The command as it is encoded: every argument with its length. Then the value, if it is a string.
-    bytes: Arc<[u8]>,
+pub(crate) struct Entry(ThinArc<Facts, u8>);
+
+/// What is known of a reply.
+#[derive(Debug)]
+struct Facts {
     /// Where the command ends.
     value_at: usize,
     /// A value that is no string.
-    other: Option<Arc<Value>>,
-    /// It shows nothing above this: for monotonic reads.
-    pub(crate) upper: (History, u64),
-    /// What it was proven to show when it was read. Where there are no invalidations, nothing else is.
-    pub(crate) lower: Option<Arc<Progress>>,
-    pub(crate) expires: Expires,
+    other: Option<Value>,
+    generation: u64,
+    expires: Expires,
+    upper: (History, u64),
+    lower: Option<Box<Progress>>,
 }
 
 /// Until when an entry is used.
@@ -100,47 +104,86 @@ impl Clock {
 }
 
 impl Entry {
+    /// The reply to a command of this generation: it shows nothing above `upper`, and was proven to show `lower` when it was
+    /// read. Where there are no invalidations, nothing else is.
     pub(crate) fn new(
         command: &[u8],
         value: &Value,
+        generation: u64,
         upper: (History, u64),
         lower: Option<Progress>,
         expires: Expires,
     ) -> Self {
-        let (bytes, other) = match value {
-            Value::BulkString(value) => ([command, value].concat().into(), None),
-            other => (command.into(), Some(Arc::new(other.clone()))),
+        let (text, other) = match value {
+            Value::BulkString(text) => (text.as_slice(), None),
+            other => (&[][..], Some(other.clone())),
         };
-        Self {
-            bytes,
-            value_at: command.len(),
-            other,
-            upper,
-            lower: lower.map(Arc::new),
-            expires,
+        let mut bytes = Vec::with_capacity(command.len() + text.len());
+        for argument in arguments(command) {
+            bytes.extend_from_slice(&small(argument.len()).to_le_bytes());
+            bytes.extend_from_slice(argument);
         }
+        let facts = Facts {
+            value_at: bytes.len(),
+            other,
+            generation,
+            expires,
+            upper,
+            lower: lower.map(Box::new),
+        };
+        bytes.extend_from_slice(text);
+        Self(ThinArc::from_header_and_slice(facts, &bytes))
     }
 
     pub(crate) fn value(&self) -> Value {
-        match &self.other {
-            Some(value) => Value::clone(value),
-            None => Value::BulkString(self.bytes.get(self.value_at..).unwrap_or_default().to_vec()),
+        match &self.facts().other {
+            Some(value) => value.clone(),
+            None => Value::BulkString(self.0.slice.get(self.facts().value_at..).unwrap_or_default().to_vec()),
         }
     }
 
+    /// It shows nothing above this: for monotonic reads.
+    pub(crate) fn upper(&self) -> (History, u64) {
+        self.facts().upper
+    }
+
+    /// What it was proven to show when it was read, where that counts.
+    pub(crate) fn lower(&self) -> Option<&Progress> {
+        self.facts().lower.as_deref()
+    }
+
+    pub(crate) fn expires(&self) -> Expires {
+        self.facts().expires
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.0.header.header
+    }
+
     fn command(&self) -> &[u8] {
-        self.bytes.get(..self.value_at).unwrap_or_default()
+        self.0.slice.get(..self.facts().value_at).unwrap_or_default()
+    }
+
+    fn answers<'a>(&self, mut asked: impl Arguments<'a>) -> bool {
+        let mut rest = self.command();
+        let same = asked.all(|argument| {
+            let Some((len, behind)) = rest.split_first_chunk() else {
+                return false;
+            };
+            rest = behind.get(argument.len()..).unwrap_or_default();
+            usize::try_from(u32::from_le_bytes(*len)) == Ok(argument.len()) && behind.starts_with(argument)
+        });
+        same && rest.is_empty()
     }
 }
 
-/// The replies that concern one key: at least one.
+/// The replies that concern one key: at least one, and all of one generation.
 #[derive(Clone, Debug)]
 struct Replies {
-    generation: u64,
-    weight: usize,
     newest: Entry,
     /// From the oldest on. Seldom any.
     older: Option<Arc<[Entry]>>,
+    weight: u32,
 }
 
 /// A key: the place in the newest command where it stands. So to compare it brings the value into the processor's caches.
@@ -148,34 +191,37 @@ struct Replies {
 /// The library goes on holding the keys of entries that it has dropped, some of them for long. So only what is small lies
 /// together ([`SHARED`]).
 #[derive(Clone, Debug)]
-struct Key {
-    bytes: Arc<[u8]>,
-    place: Range<usize>,
+enum Key {
+    In(Entry, Range<u32>),
+    Alone(Box<[u8]>),
 }
 
 impl Key {
     fn in_entry(key: &[u8], entry: &Entry) -> Self {
-        let shared = (entry.bytes.len() <= SHARED).then(|| memmem::find(entry.command(), key));
-        match shared.flatten() {
-            Some(at) => Self {
-                bytes: Arc::clone(&entry.bytes),
-                place: at..at + key.len(),
-            },
-            None => Self {
-                bytes: key.into(),
-                place: 0..key.len(),
-            },
-        }
+        let shared = entry.0.slice.len() <= SHARED && entry.facts().other.is_none();
+        shared
+            .then(|| Self::place_of(key, entry))
+            .flatten()
+            .map_or_else(|| Self::Alone(key.into()), |place| Self::In(entry.clone(), place))
+    }
+
+    fn place_of(key: &[u8], entry: &Entry) -> Option<Range<u32>> {
+        let at = memmem::find(entry.command(), key)?;
+        Some(u32::try_from(at).ok()?..u32::try_from(at + key.len()).ok()?)
     }
 
     fn len(&self) -> usize {
-        self.place.len()
+        let bytes: &[u8] = self.borrow();
+        bytes.len()
     }
 }
 
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
-        self.bytes.get(self.place.clone()).unwrap_or_default()
+        match self {
+            Self::In(entry, place) => entry.0.slice.get(place.start as usize..place.end as usize).unwrap_or_default(),
+            Self::Alone(key) => key,
+        }
     }
 }
 
@@ -210,7 +256,7 @@ impl Store {
         Self {
             kept: moka::sync::Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(|key: &Key, replies: &Replies| small(key.len() + KEY_OVERHEAD + replies.weight))
+                .weigher(|key: &Key, replies: &Replies| small(key.len() + KEY_OVERHEAD).saturating_add(replies.weight))
                 .build_with_hasher(RandomState::default()),
             max_entry,
             oversized: AtomicU64::new(0),
@@ -219,24 +265,24 @@ impl Store {
     }
 
     /// The reply to a command of this generation, whether or not it has expired.
-    pub(crate) fn get(&self, key: &[u8], command: &[u8], generation: u64) -> Option<Entry> {
+    pub(crate) fn get<'a>(&self, key: &[u8], command: impl Arguments<'a>, generation: u64) -> Option<Entry> {
         let replies = self.kept.get(key)?;
-        if replies.generation != generation {
+        if replies.newest.facts().generation != generation {
             return None;
         }
-        if replies.newest.command() == command {
+        if replies.newest.answers(command.clone()) {
             return Some(replies.newest);
         }
         replies
             .older?
             .iter()
-            .find(|entry| entry.command() == command)
+            .find(|entry| entry.answers(command.clone()))
             .cloned()
     }
 
     /// Keeps a reply, with those of the same key and generation that are there. One that is too large is not
     /// kept, nor is the one that it would have replaced.
-    pub(crate) fn insert(&self, key: &[u8], generation: u64, entry: Entry) {
+    pub(crate) fn insert(&self, key: &[u8], entry: Entry) {
         let own = weight_of(&entry);
         if own > self.max_entry {
             self.oversized.fetch_add(1, Ordering::Relaxed);
@@ -245,7 +291,7 @@ impl Store {
         }
         let mut older: Vec<_> = match self.kept.get(key) {
             // Those of another generation are another feed's: whether they are still valid is not ours to say.
-            Some(replies) if replies.generation == generation => {
+            Some(replies) if replies.newest.facts().generation == entry.facts().generation => {
                 let before = replies.older.iter().flat_map(|older| older.iter());
                 before
                     .chain([&replies.newest])
@@ -260,8 +306,7 @@ impl Store {
             weight -= weight_of(&older.remove(0));
         }
         let replies = Replies {
-            generation,
-            weight,
+            weight: small(weight),
             newest: entry,
             older: (!older.is_empty()).then(|| older.into()),
         };
@@ -299,7 +344,7 @@ fn small(weight: usize) -> u32 {
 }
 
 fn weight_of(entry: &Entry) -> usize {
-    REPLY_OVERHEAD + entry.bytes.len() + entry.other.as_deref().map_or(0, heap_of)
+    REPLY_OVERHEAD + entry.0.slice.len() + entry.facts().other.as_ref().map_or(0, heap_of)
 }
 
 /// The bytes that a value holds besides its own place.
@@ -324,14 +369,36 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn entry(command: &str, value: &str) -> Entry {
+    fn packed(command: &str) -> Vec<u8> {
+        let mut words = command.split(' ');
+        let mut packed = redis::cmd(words.next().unwrap());
+        packed.arg(words.collect::<Vec<_>>()).get_packed_command()
+    }
+
+    fn entry_of(generation: u64, command: &str, value: &str) -> Entry {
         Entry::new(
-            command.as_bytes(),
+            &packed(command),
             &Value::BulkString(value.into()),
+            generation,
             (History::from_bytes([1; 20]), 1),
             None,
             Expires::At(Instant::now() + Duration::from_secs(60)),
         )
+    }
+
+    fn entry(command: &str, value: &str) -> Entry {
+        entry_of(7, command, value)
+    }
+
+    /// Whether the store has the reply to a command.
+    fn has(store: &Store, key: &[u8], command: &str, generation: u64) -> bool {
+        let asked = command.split(' ').map(str::as_bytes);
+        store.get(key, asked, generation).is_some()
+    }
+
+    /// Whether somebody else holds it too.
+    fn is_held(entry: &Entry) -> bool {
+        ThinArc::strong_count(&entry.0) > 1
     }
 
     /// Whether it comes to that. The library gives memory back when nobody can look at it any more, in any thread, and
@@ -342,7 +409,7 @@ mod tests {
             if Instant::now() >= deadline {
                 return false;
             }
-            store.insert(b"other", 7, entry("GET other", "1"));
+            store.insert(b"other", entry("GET other", "1"));
             store.size();
         }
         true
@@ -351,14 +418,14 @@ mod tests {
     #[test]
     fn replies_of_one_key_go_together() {
         let store = Store::new(1 << 20, 1 << 16);
-        store.insert(b"k", 7, entry("HGET k a", "1"));
-        store.insert(b"k", 7, entry("HGET k b", "2"));
-        assert!(store.get(b"k", b"HGET k a", 7).is_some());
-        assert!(store.get(b"k", b"HGET k b", 7).is_some());
-        assert!(store.get(b"k", b"HGET k b", 8).is_none());
+        store.insert(b"k", entry("HGET k a", "1"));
+        store.insert(b"k", entry("HGET k b", "2"));
+        assert!(has(&store, b"k", "HGET k a", 7));
+        assert!(has(&store, b"k", "HGET k b", 7));
+        assert!(!has(&store, b"k", "HGET k b", 8));
         store.invalidate(b"k");
-        assert!(store.get(b"k", b"HGET k a", 7).is_none());
-        assert!(store.get(b"k", b"HGET k b", 7).is_none());
+        assert!(!has(&store, b"k", "HGET k a", 7));
+        assert!(!has(&store, b"k", "HGET k b", 7));
     }
 
     /// A key that stands in its command more than once, one that is a part of another word, and an empty one.
@@ -367,17 +434,17 @@ mod tests {
         let store = Store::new(1 << 20, 1 << 16);
         for key in ["k", "GET", "E", ""] {
             let command = format!("GET {key} {key}");
-            store.insert(key.as_bytes(), 7, entry(&command, "1"));
-            store.insert(key.as_bytes(), 7, entry("HGET other", "2"));
+            store.insert(key.as_bytes(), entry(&command, "1"));
+            store.insert(key.as_bytes(), entry("HGET other", "2"));
             for command in [command.as_str(), "HGET other"] {
                 assert!(
-                    store.get(key.as_bytes(), command.as_bytes(), 7).is_some(),
+                    has(&store, key.as_bytes(), command, 7),
                     "{key}"
                 );
             }
         }
         store.invalidate(b"E");
-        assert!(store.get(b"E", b"GET E E", 7).is_none() && store.get(b"GET", b"GET GET GET", 7).is_some());
+        assert!(!has(&store, b"E", "GET E E", 7) && has(&store, b"GET", "GET GET GET", 7));
     }
 
     /// What is replaced is not kept alive by its key.
@@ -385,11 +452,10 @@ mod tests {
     fn a_key_holds_on_to_the_newest_reply_only() {
         let store = Store::new(1 << 20, 1 << 16);
         let first = entry("GET k", "1");
-        let held = Arc::downgrade(&first.bytes);
-        store.insert(b"k", 7, first);
-        assert!(held.upgrade().is_some());
-        store.insert(b"k", 7, entry("GET k", "2"));
-        assert!(in_time(&store, || held.upgrade().is_none()));
+        store.insert(b"k", first.clone());
+        assert!(is_held(&first));
+        store.insert(b"k", entry("GET k", "2"));
+        assert!(in_time(&store, || !is_held(&first)));
     }
 
     /// The library holds on to keys of what has gone, but not to large replies.
@@ -400,13 +466,13 @@ mod tests {
         for place in 0..200 {
             let key = format!("key:{place}");
             let entry = entry(&format!("GET {key}"), &"v".repeat(20_000));
-            held.push(Arc::downgrade(&entry.bytes));
-            store.insert(key.as_bytes(), 7, entry);
+            held.push(entry.clone());
+            store.insert(key.as_bytes(), entry);
             if place % 2 == 0 {
                 store.invalidate(key.as_bytes());
             }
         }
-        let alive = || held.iter().filter(|held| held.upgrade().is_some()).count();
+        let alive = || held.iter().filter(|held| is_held(held)).count();
         assert!(
             in_time(&store, || alive() * 20_000 <= 1 << 20),
             "{} of 200 replies are in memory",
@@ -417,33 +483,32 @@ mod tests {
     #[test]
     fn another_generation_takes_nothing_over() {
         let store = Store::new(1 << 20, 1 << 16);
-        store.insert(b"k", 7, entry("HGET k a", "1"));
-        store.insert(b"k", 8, entry("HGET k b", "2"));
+        store.insert(b"k", entry("HGET k a", "1"));
+        store.insert(b"k", entry_of(8, "HGET k b", "2"));
         for generation in [7, 8] {
-            assert!(store.get(b"k", b"HGET k a", generation).is_none());
+            assert!(!has(&store, b"k", "HGET k a", generation));
         }
-        assert!(store.get(b"k", b"HGET k b", 8).is_some());
+        assert!(has(&store, b"k", "HGET k b", 8));
     }
 
     #[test]
     fn what_is_too_large_is_not_kept_and_replies_of_a_key_are_bounded() {
         let store = Store::new(1 << 20, 4096);
-        store.insert(b"k", 1, entry("GET k", "small"));
-        store.insert(b"k", 1, entry("GET k", &"x".repeat(5000)));
-        assert!(store.get(b"k", b"GET k", 1).is_none());
+        store.insert(b"k", entry("GET k", "small"));
+        store.insert(b"k", entry("GET k", &"x".repeat(5000)));
+        assert!(!has(&store, b"k", "GET k", 7));
         assert_eq!(store.oversized(), 1);
         for place in 0..100 {
-            store.insert(b"k", 1, entry(&format!("GETRANGE k 0 {place}"), "v"));
+            store.insert(b"k", entry(&format!("GETRANGE k 0 {place}"), "v"));
             store.insert(
                 b"l",
-                1,
                 entry(&format!("GETRANGE l 0 {place}"), &"v".repeat(1000)),
             );
         }
-        assert!(store.get(b"k", b"GETRANGE k 0 99", 1).is_some());
-        assert!(store.get(b"k", b"GETRANGE k 0 10", 1).is_none());
-        assert!(store.get(b"l", b"GETRANGE l 0 99", 1).is_some());
-        assert!(store.get(b"l", b"GETRANGE l 0 90", 1).is_none());
+        assert!(has(&store, b"k", "GETRANGE k 0 99", 7));
+        assert!(!has(&store, b"k", "GETRANGE k 0 10", 7));
+        assert!(has(&store, b"l", "GETRANGE l 0 99", 7));
+        assert!(!has(&store, b"l", "GETRANGE l 0 90", 7));
         assert!(store.kept.get(&b"l"[..]).unwrap().weight <= 4096);
     }
 
@@ -462,7 +527,7 @@ mod tests {
         let store = Store::new(1 << 20, 1 << 16);
         for key in 0..20_000 {
             let key = format!("key:{key}");
-            store.insert(key.as_bytes(), 1, entry("GET", &"v".repeat(500)));
+            store.insert(key.as_bytes(), entry("GET", &"v".repeat(500)));
         }
         let (keys, weight) = store.size();
         assert!(weight <= 1 << 20, "{weight}");

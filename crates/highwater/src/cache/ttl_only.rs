@@ -15,8 +15,9 @@ use super::{
     store::{Entry, Expires},
 };
 use crate::{
+    command::Arguments,
     node::{Connection, Proof, ProofWanted, Request},
-    route::{Read, Router},
+    route::{Needs, Router},
 };
 
 /// Entries without feeds.
@@ -27,16 +28,17 @@ pub(super) struct TtlOnly;
 const GENERATION: u64 = 0;
 
 impl TtlOnly {
-    pub(super) fn find(
+    pub(super) fn find<'a>(
         &self,
         shared: &Shared,
         router: &Router,
-        read: &Read<'_>,
-        wanted: Wanted<'_>,
+        needs: &Needs<'_>,
+        key: &[u8],
+        command: impl Arguments<'a>,
     ) -> Found {
-        match shared.store.get(wanted.key, wanted.command, GENERATION) {
-            Some(entry) if !shared.store.clock.is_over(entry.expires) => {
-                if router.covered(read, entry.lower.as_deref()) {
+        match shared.store.get(key, command, GENERATION) {
+            Some(entry) if !shared.store.clock.is_over(entry.expires()) => {
+                if router.covered(needs, entry.lower()) {
                     Found::Hit(entry)
                 } else {
                     Found::Uncovered
@@ -57,15 +59,15 @@ impl TtlOnly {
         &self,
         cache: &NearCache,
         router: &Router,
-        read: &Read<'_>,
+        needs: &Needs<'_>,
         wanted: Wanted<'_>,
     ) -> Option<Answer> {
         let shared = &cache.shared;
-        let Some((node, connection)) = router.replica_for(read) else {
+        let Some((node, connection)) = router.replica_for(needs) else {
             shared.stats.misses(1);
             return None;
         };
-        let found = || match self.find(shared, router, read, wanted) {
+        let found = || match self.find(shared, router, needs, wanted.key, wanted.arguments()) {
             Found::Hit(entry) => Some(entry),
             Found::Uncovered | Found::Nothing => None,
         };
@@ -84,7 +86,7 @@ impl TtlOnly {
         };
         shared.stats.misses(1);
         let filled = waiting.await.ok()?;
-        cache.admit(router, read, &filled, node.expected_role, false)
+        cache.admit(router, needs, &filled, node.expected_role, false)
     }
 }
 
@@ -140,8 +142,9 @@ impl Asking<'_> {
                 return;
             };
             let upper = (upper.history, upper.applied);
-            let entry = Entry::new(command, &filled.value, upper, filled.lower, Expires::At(expires));
-            shared.store.insert(key, GENERATION, entry);
+            let expires = Expires::At(expires);
+            let entry = Entry::new(command, &filled.value, GENERATION, upper, filled.lower, expires);
+            shared.store.insert(key, entry);
             shared.stats.fills(1);
         });
     }

@@ -33,27 +33,15 @@ pub(super) struct KeyPlace {
 
 /// What a read asks for that may be kept.
 #[derive(Clone, Debug)]
-pub(crate) enum Target<'a> {
+pub(crate) enum Target<'a, A> {
     /// One key's.
     One {
         key: &'a [u8],
         /// It can show the fields of a hash.
         may_have_fields: bool,
     },
-    /// `MGET` of several keys: a `GET` of each.
-    Each(Keys<'a>),
-}
-
-/// The keys of an `MGET`.
-#[derive(Clone, Debug)]
-pub(crate) struct Keys<'a>(Arguments<'a>);
-
-impl<'a> Iterator for Keys<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.0.next()
-    }
+    /// `MGET` of these keys: a `GET` of each.
+    Each(A),
 }
 
 impl KeyPlace {
@@ -130,12 +118,12 @@ impl KeyPlace {
         })
     }
 
-    pub(super) fn target(self, arguments: Arguments<'_>) -> Option<Target<'_>> {
+    pub(super) fn target<'a, A: Arguments<'a>>(self, arguments: A) -> Option<Target<'a, A>> {
         let name = arguments.clone().next()?;
         if name.eq_ignore_ascii_case(b"MGET") {
             let mut keys = arguments;
             keys.next();
-            return Some(Target::Each(Keys(keys)));
+            return Some(Target::Each(keys));
         }
         let mut rest = arguments.skip(self.first);
         let key = rest.next()?;

@@ -31,7 +31,7 @@ pub(crate) enum Verb {
 }
 
 impl Look {
-    pub(super) fn new(span: Range<usize>, class: Class, arguments: Arguments<'_>) -> Self {
+    pub(super) fn new<'a>(span: Range<usize>, class: Class, arguments: impl Arguments<'a>) -> Self {
         let mut rest = arguments.clone();
         let name = rest.next().unwrap_or_default();
         let is = |names: &[&str]| {
@@ -71,7 +71,7 @@ impl Look {
 
 /// How long a command that blocks may do so, as its own timeout says. What makes no sense will be
 /// refused at once.
-fn patience(mut arguments: Arguments<'_>) -> Duration {
+fn patience<'a>(mut arguments: impl Arguments<'a>) -> Duration {
     let name = arguments.next().unwrap_or_default().to_ascii_uppercase();
     let (timeout, unit) = match &name[..] {
         b"BLMPOP" | b"BZMPOP" => (arguments.next(), Duration::from_secs(1)),

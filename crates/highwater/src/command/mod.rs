@@ -16,9 +16,10 @@ use crate::acks::Acks;
 
 pub use self::class::Class;
 pub(crate) use self::{
-    caching::{Keys, Target},
+    caching::Target,
     effect::shows_change,
     look::{Look, Verb},
+    packed::Arguments,
     table::CommandTable,
 };
 
@@ -27,9 +28,14 @@ pub(crate) fn commands(packed: &[u8]) -> impl Iterator<Item = &[u8]> {
     packed::Commands::new(packed).encoded()
 }
 
+/// The arguments of the first command in such a buffer; none, if there is no command in it.
+pub(crate) fn arguments(packed: &[u8]) -> impl Arguments<'_> {
+    packed::Commands::first(packed).unwrap_or_default()
+}
+
 /// The arguments of each command in such a buffer.
 #[cfg(feature = "unstable-internals")]
-pub(crate) fn arguments(packed: &[u8]) -> Vec<Vec<&[u8]>> {
+pub(crate) fn all_arguments(packed: &[u8]) -> Vec<Vec<&[u8]>> {
     packed::Commands::new(packed).map(Iterator::collect).collect()
 }
 
@@ -57,6 +63,14 @@ pub struct Command {
     pub(crate) bypass_cache: bool,
     /// What a write waits for.
     pub(crate) acks: Option<Acks>,
+}
+
+/// Under what a command is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) session: Option<&'a Session>,
+    /// If it is neither the session's nor the client's.
+    pub(crate) level: Option<Consistency>,
 }
 
 /// How many commands travel together, and how.
@@ -109,6 +123,13 @@ impl Command {
             level: None,
             bypass_cache: false,
             acks: None,
+        }
+    }
+
+    pub(crate) fn terms(&self) -> Terms<'_> {
+        Terms {
+            session: self.session.as_ref(),
+            level: self.level,
         }
     }
 

@@ -4,9 +4,14 @@
 #[derive(Clone, Debug)]
 pub(super) struct Commands<'a>(&'a [u8]);
 
-/// The arguments of one command, its name first.
-#[derive(Clone, Debug)]
-pub(super) struct Arguments<'a> {
+/// The arguments of a command, its name first.
+pub(crate) trait Arguments<'a>: Iterator<Item = &'a [u8]> + Clone {}
+
+impl<'a, A: Iterator<Item = &'a [u8]> + Clone> Arguments<'a> for A {}
+
+/// Those of one that is encoded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Packed<'a> {
     rest: &'a [u8],
     left: usize,
 }
@@ -26,9 +31,9 @@ impl<'a> Commands<'a> {
     }
 
     /// The arguments of the first command, without a look at where it ends.
-    pub(super) fn first(packed: &'a [u8]) -> Option<Arguments<'a>> {
+    pub(super) fn first(packed: &'a [u8]) -> Option<Packed<'a>> {
         let (left, rest) = number(packed, b'*')?;
-        Some(Arguments { rest, left })
+        Some(Packed { rest, left })
     }
 
     /// Each command as it is encoded.
@@ -42,9 +47,9 @@ impl<'a> Commands<'a> {
 }
 
 impl<'a> Iterator for Commands<'a> {
-    type Item = Arguments<'a>;
+    type Item = Packed<'a>;
 
-    fn next(&mut self) -> Option<Arguments<'a>> {
+    fn next(&mut self) -> Option<Packed<'a>> {
         let arguments = Self::first(self.0)?;
         let mut skipped = arguments.clone();
         skipped.by_ref().for_each(drop);
@@ -53,7 +58,7 @@ impl<'a> Iterator for Commands<'a> {
     }
 }
 
-impl<'a> Iterator for Arguments<'a> {
+impl<'a> Iterator for Packed<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

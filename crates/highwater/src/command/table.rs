@@ -225,7 +225,7 @@ impl CommandTable {
     }
 
     /// What the table says of a command on a shared connection.
-    fn shared(&self, arguments: &Arguments<'_>) -> Result<Entry, Error> {
+    fn shared<'a>(&self, arguments: &impl Arguments<'a>) -> Result<Entry, Error> {
         // A command without a name gets no reply: the next caller's would be taken for it.
         let name = arguments.clone().next().ok_or_else(nothing)?;
         let entry = self.entry(arguments.clone());
@@ -274,9 +274,9 @@ impl CommandTable {
         Ok(looks)
     }
 
-    /// What a single command asks of one key, or `MGET` of several, when that may be kept in the near cache.
-    pub(crate) fn cacheable<'a>(&self, packed: &'a [u8]) -> Option<Target<'a>> {
-        let arguments = Commands::first(packed)?;
+    /// What a single command with these arguments asks of one key, or `MGET` of several, when that may be kept in the near
+    /// cache.
+    pub(crate) fn cacheable<'a, A: Arguments<'a>>(&self, arguments: A) -> Option<Target<'a, A>> {
         let entry = self.entry(arguments.clone());
         if entry.class != Class::Read || entry.container {
             return None;
@@ -284,7 +284,7 @@ impl CommandTable {
         entry.key?.target(arguments)
     }
 
-    fn entry(&self, mut arguments: Arguments<'_>) -> Entry {
+    fn entry<'a>(&self, mut arguments: impl Arguments<'a>) -> Entry {
         let of = |class| Entry {
             class,
             container: false,
@@ -329,7 +329,7 @@ impl CommandTable {
 }
 
 /// Between MULTI and EXEC nothing blocks.
-fn in_transaction(class: Class, mut arguments: Arguments<'_>) -> Class {
+fn in_transaction<'a>(class: Class, mut arguments: impl Arguments<'a>) -> Class {
     if class != Class::Blocking {
         return class;
     }
@@ -362,7 +362,6 @@ pub(super) fn text(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// Writes `name` in upper case to the front of `buffer`; `None` when it is too long to be a name.
 /// A name of up to eight bytes as one word, in upper case.
 fn short(name: &[u8]) -> Option<u64> {
     // What is filled up with zeros must not be taken for a name that ends with them.
@@ -373,6 +372,7 @@ fn short(name: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(word))
 }
 
+/// Writes `name` in upper case to the front of `buffer`; `None` when it is too long to be a name.
 fn upper_case(name: &[u8], buffer: &mut [u8]) -> Option<usize> {
     if name.len() > MAX_NAME {
         return None;

@@ -1,20 +1,28 @@
 //! Admission: what a reply must cover, and whether the primary's proof does.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::{Deref, DerefMut},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Route, Session};
 use redis::Value;
 
 use super::{LEAST_BOUND, Reply, Router, unmet::Waived};
 use crate::{
-    command::Command,
+    command::{Command, Terms},
     error::{Error, ErrorKind},
     node::{Answer, Proof, ProofWanted},
 };
 
-/// A read on its way.
-pub(crate) struct Read<'a> {
+/// A read on its way: the command, and what its reply needs.
+pub(super) struct Read<'a> {
     pub(super) command: &'a Command,
+    pub(super) needs: Needs<'a>,
+}
+
+/// What the reply to a read needs so that it may be given out.
+pub(crate) struct Needs<'a> {
     pub(crate) session: Option<&'a Session>,
     pub(super) level: Consistency,
     /// What it shows may not be unseen by later reads: it is monotonic, or it belongs to a session or client that is.
@@ -32,16 +40,22 @@ pub(crate) struct Read<'a> {
 impl Router {
     /// What the reply to a command must cover, as far as that is known.
     pub(super) fn snapshot<'a>(&self, command: &'a Command) -> Read<'a> {
-        let session = command.session.as_ref();
+        Read {
+            command,
+            needs: self.needs(command.terms()),
+        }
+    }
+
+    /// The same of a command under these terms.
+    pub(super) fn needs<'a>(&self, Terms { session, level }: Terms<'a>) -> Needs<'a> {
         let (level, usual, requirement) = match session {
-            Some(session) => session.read(&self.scope, command.level, self.level),
+            Some(session) => session.read(&self.scope, level, self.level),
             None => {
-                let level = command.level.unwrap_or(self.level);
+                let level = level.unwrap_or(self.level);
                 (level, level, Requirement::default())
             }
         };
-        Read {
-            command,
+        Needs {
             session,
             level,
             remembered: [level, usual].contains(&Consistency::Monotonic),
@@ -73,7 +87,7 @@ impl Router {
     }
 
     /// Settles what the session is in doubt about, as far as a sample of the primary can.
-    async fn resolve_doubt(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
+    async fn resolve_doubt(&self, session: &Session, read: &mut Needs<'_>) -> Result<(), Error> {
         // More doubt can come in meanwhile; a session that is flooded with it stays in doubt.
         for _ in 0..3 {
             if !read.requirement.needs_barrier() {
@@ -98,7 +112,7 @@ impl Router {
 
     /// Settles writes of unknown place that a token told of, once they are so old that none can still
     /// happen: the grace time of lost connections, and as much again for clocks that differ.
-    async fn settle_overdue(&self, session: &Session, read: &mut Read<'_>) -> Result<(), Error> {
+    async fn settle_overdue(&self, session: &Session, read: &mut Needs<'_>) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Some(since) = read.requirement.in_doubt_since() else {
             session.date_doubt(&self.scope, now.as_secs());
@@ -139,7 +153,7 @@ impl Router {
     /// When it does not cover it, and the policy is to fail.
     pub(super) fn admit(
         &self,
-        read: &Read<'_>,
+        read: &Needs<'_>,
         progress: &Progress,
         reason: Reason,
     ) -> Result<Reason, Error> {
@@ -169,7 +183,7 @@ impl Router {
     /// to fail those.
     pub(super) fn admit_write(
         &self,
-        read: &Read<'_>,
+        read: &Needs<'_>,
         answer: &Answer,
         reads: impl FnOnce() -> bool,
     ) -> Result<Reason, Error> {
@@ -208,7 +222,21 @@ impl Router {
     }
 }
 
-impl Read<'_> {
+impl<'a> Deref for Read<'a> {
+    type Target = Needs<'a>;
+
+    fn deref(&self) -> &Needs<'a> {
+        &self.needs
+    }
+}
+
+impl DerefMut for Read<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.needs
+    }
+}
+
+impl Needs<'_> {
     fn without_barrier(&self) -> Self {
         Self {
             requirement: self.requirement.without_barrier(),

@@ -9,10 +9,10 @@ use tokio::sync::SemaphorePermit;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    LEAST_BOUND, Reply, Router, SPANS, admit::Read, choose::Choice, closed, counters::InFlight, record_reply,
+    LEAST_BOUND, Reply, Router, SPANS, admit::Needs, choose::Choice, closed, counters::InFlight, record_reply,
 };
 use crate::{
-    command::Command,
+    command::Terms,
     error::Error,
     node::{Connection, Node},
 };
@@ -31,10 +31,10 @@ pub(crate) enum Outlook {
 }
 
 impl Router {
-    /// A read as the cache may answer it; `None` for one that must go to a node: at the primary's level, in doubt,
+    /// What the cache must show to answer a read under these terms; `None` for one that must go to a node: at the primary's level, in doubt,
     /// or with a bound on staleness of which it is not known what it asks for.
-    pub(crate) fn read_for_cache<'a>(&self, command: &'a Command) -> Option<Read<'a>> {
-        let mut read = self.snapshot(command);
+    pub(crate) fn needs_of_cache<'a>(&self, terms: Terms<'a>) -> Option<Needs<'a>> {
+        let mut read = self.needs(terms);
         if !self.proofs || read.requirement.in_doubt() {
             return None;
         }
@@ -54,7 +54,7 @@ impl Router {
     }
 
     /// True when what shows at least `lower` may answer the read.
-    pub(crate) fn covered(&self, read: &Read<'_>, lower: Option<&Progress>) -> bool {
+    pub(crate) fn covered(&self, read: &Needs<'_>, lower: Option<&Progress>) -> bool {
         let requirement = read.at_replicas();
         requirement.is_empty()
             || !self.check_proofs
@@ -62,7 +62,7 @@ impl Router {
     }
 
     /// When a node is likely to cover the read, by hints.
-    pub(crate) fn outlook(&self, node: &Node, read: &Read<'_>) -> Outlook {
+    pub(crate) fn outlook(&self, node: &Node, read: &Needs<'_>) -> Outlook {
         let requirement = read.at_replicas();
         let now = Instant::now();
         let deadline = now + self.max_wait;
@@ -91,7 +91,7 @@ impl Router {
     }
 
     /// A replica that is likely to cover the read by now, if there is one.
-    pub(crate) fn replica_for(&self, read: &Read<'_>) -> Option<(Arc<Node>, Arc<Connection>)> {
+    pub(crate) fn replica_for(&self, read: &Needs<'_>) -> Option<(Arc<Node>, Arc<Connection>)> {
         match self.choose(&self.members.now(), read.at_replicas(), None, &mut None) {
             Choice::Ask(node) => Some((Arc::clone(node), node.connection().ok()?)),
             Choice::Wait(..) | Choice::Primary(_) => None,
@@ -103,7 +103,7 @@ impl Router {
     /// `upper` is where the newest data are from that the reply can show.
     pub(crate) fn answered(
         &self,
-        read: &Read<'_>,
+        read: &Needs<'_>,
         route: Route,
         waited: bool,
         value: Value,

@@ -36,10 +36,10 @@ use tracing::{Instrument, Level, Span, field::Empty, level_filters::LevelFilter}
 
 pub use self::counters::{Anomalies, ReadCount};
 pub(crate) use self::{
-    admit::Read, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
+    admit::Needs, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
     service::RouteService, strays::Strays, unmet::Unmet,
 };
-use self::{barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
+use self::{admit::Read, barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
 use crate::{
     acks::Acked,
     command::{Class, Command, CommandTable, Look, Unit, commands},

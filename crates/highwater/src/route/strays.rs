@@ -11,7 +11,7 @@ use std::{
 
 use highwater_core::{Coverage, Offset, Point, Progress, Reason, Requirement, Role};
 
-use super::{Attempts, Read, Reply, Router};
+use super::{Attempts, Needs, Read, Reply, Router};
 use crate::{
     defaults::{STRAY_BURST, STRAY_READS_PER_SECOND},
     error::Error,
@@ -105,10 +105,13 @@ impl Router {
         let progress = self.sample_primary().await?;
         self.counters.count_barrier();
         let judged = Read {
-            requirement: Requirement::new([place(&progress)]),
-            at_replicas: None,
-            waived: None,
-            ..*read
+            command: read.command,
+            needs: Needs {
+                requirement: Requirement::new([place(&progress)]),
+                at_replicas: None,
+                waived: None,
+                ..read.needs
+            },
         };
         match self.read_replicas(&judged, Attempts::default()).await {
             Ok(mut reply) => {

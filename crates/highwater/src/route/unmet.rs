@@ -9,7 +9,7 @@ use std::{
 
 use highwater_core::{Coverage, Edges, History, Progress, Reason, Requirement, Role, Scope, Session};
 
-use super::{Policy, Read, Router};
+use super::{Needs, Policy, Router};
 use crate::{
     error::{Error, ErrorKind},
     observe::Throttle,
@@ -82,7 +82,7 @@ impl Router {
     /// When the policy is that it does not.
     pub(super) fn unmet(
         &self,
-        read: &Read<'_>,
+        read: &Needs<'_>,
         coverage: Coverage,
         progress: &Progress,
     ) -> Result<Reason, Error> {
