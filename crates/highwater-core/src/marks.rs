@@ -161,24 +161,27 @@ impl Marks {
     /// to what they wrote.
     #[must_use]
     pub fn requirement(&self, scope: &Scope, with_reads: bool) -> Requirement {
-        let mut requirement = Requirement::default();
-        for entry in self.entries.iter().filter(|entry| entry.scope == *scope) {
+        let mut requirement = Requirement::new(self.points(scope, with_reads));
+        if self.is_in_doubt(scope) {
+            requirement.set_barrier();
+        }
+        requirement
+    }
+
+    /// What of it is known.
+    pub(crate) fn points(&self, scope: &Scope, with_reads: bool) -> impl Iterator<Item = Point> {
+        let own = self.entries.iter().filter(move |entry| entry.scope == *scope);
+        own.filter_map(move |entry| {
             let offset = if with_reads {
                 entry.written.max(entry.read)
             } else {
                 entry.written
             };
-            if let Some(offset) = offset {
-                requirement.push(Point {
-                    history: entry.history,
-                    offset,
-                });
-            }
-        }
-        if self.is_in_doubt(scope) {
-            requirement.set_barrier();
-        }
-        requirement
+            Some(Point {
+                history: entry.history,
+                offset: offset?,
+            })
+        })
     }
 
     /// Rewrites the marks of `scope` that lie in the shared prefix of `history` and one of its

@@ -43,6 +43,14 @@ struct State {
     version: u64,
 }
 
+impl State {
+    /// The level of a read that asks for this one, and that of one that does not.
+    fn levels(&self, asked: Option<Consistency>, usual: Consistency) -> (Consistency, Consistency) {
+        let usual = self.level.unwrap_or(usual);
+        (asked.unwrap_or(usual), usual)
+    }
+}
+
 impl Session {
     /// A session that depends on nothing yet.
     #[must_use]
@@ -206,9 +214,23 @@ impl Session {
         usual: Consistency,
     ) -> (Consistency, Consistency, Requirement) {
         let state = self.state();
-        let usual = state.level.unwrap_or(usual);
-        let level = asked.unwrap_or(usual);
+        let (level, usual) = state.levels(asked, usual);
         (level, usual, state.view.requirement(scope, level))
+    }
+
+    /// The same two levels, and whether what a node had when it gave this sample is all that the read must cover:
+    /// [`View::is_shown_by`].
+    #[must_use]
+    pub fn is_shown_by(
+        &self,
+        progress: Option<&Progress>,
+        scope: &Scope,
+        asked: Option<Consistency>,
+        usual: Consistency,
+    ) -> (Consistency, Consistency, Option<bool>) {
+        let state = self.state();
+        let (level, usual) = state.levels(asked, usual);
+        (level, usual, state.view.is_shown_by(progress, scope, level))
     }
 
     /// Starts a write in `history`. The first half goes with the command to the connection, which

@@ -176,22 +176,45 @@ impl View {
     /// [`Session::requirement`](crate::Session::requirement).
     #[must_use]
     pub fn requirement(&self, scope: &Scope, level: Consistency) -> Requirement {
-        let with_reads = match level {
-            Consistency::Eventual => return Requirement::default(),
-            Consistency::Monotonic => true,
-            Consistency::ReadYourWrites | Consistency::BoundedStaleness(_) | Consistency::Primary => false,
-        };
-        let mut requirement = self.marks.requirement(scope, with_reads);
-        requirement.set_clock(self.clock);
-        for write in &self.unsettled {
-            if write.outcome != Outcome::Awaited && write.scope == *scope {
-                requirement.push(Point {
-                    history: write.history,
-                    offset: Offset::UNKNOWN,
-                });
-            }
+        if level == Consistency::Eventual {
+            return Requirement::default();
         }
+        let mut requirement = self.marks.requirement(scope, level == Consistency::Monotonic);
+        requirement.set_clock(self.clock);
+        self.places_unknown(scope).for_each(|point| requirement.push(point));
         requirement
+    }
+
+    /// Whether what a node had when it gave this sample is all that a read in `scope` at `level` must cover, as far as the
+    /// sample alone can say: what is of another history counts as missing, and so does a write of which it is not known where
+    /// it is, which may have come later, also to the primary. `None` when nothing has to be covered.
+    #[must_use]
+    pub fn is_shown_by(&self, progress: Option<&Progress>, scope: &Scope, level: Consistency) -> Option<bool> {
+        if level == Consistency::Eventual {
+            return None;
+        }
+        if self.marks.is_in_doubt(scope) || self.places_unknown(scope).next().is_some() {
+            return Some(false);
+        }
+        let known = Edges::default();
+        let points = self.marks.points(scope, level == Consistency::Monotonic);
+        points
+            .map(|Point { history, offset }| {
+                !offset.is_unknown()
+                    && progress.is_some_and(|progress| {
+                        progress.covers(history, offset, &known) == Coverage::Covered
+                    })
+            })
+            .reduce(|all, one| all && one)
+    }
+
+    /// The writes in `scope` of which it is not known where they are.
+    fn places_unknown(&self, scope: &Scope) -> impl Iterator<Item = Point> {
+        let own = move |write: &&Unsettled| write.outcome != Outcome::Awaited && write.scope == *scope;
+        self.unsettled.iter().filter(own).map(|write| Point {
+            history: write.history,
+            offset: Offset::UNKNOWN,
+        })
     }
 
     /// Starts a write in `history`, and names it.

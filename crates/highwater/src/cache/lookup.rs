@@ -10,9 +10,9 @@ use crate::command::Arguments;
 
 /// What the cache has.
 #[derive(Debug)]
-pub(crate) enum Found {
-    /// A reply that is proven to show enough.
-    Hit(Entry),
+pub(crate) enum Found<T> {
+    /// A reply that is proven to show enough, and what the one who asks made of that.
+    Hit(Entry, T),
     /// One that is not proven to, yet.
     Uncovered,
     Nothing,
@@ -26,33 +26,32 @@ pub(crate) enum Found {
 ///
 /// The generation is the view's as well, never a newer one: data that have been replaced since may be older than what
 /// the view's progress covers.
-pub(crate) fn look<'a>(
+pub(crate) fn look<'a, T>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
     command: impl Arguments<'a>,
-    covers: impl FnOnce(Option<&Progress>) -> bool,
-) -> Found {
-    look_with(store, feed, key, command, covers, || {})
+    admits: impl FnOnce(Option<&Progress>) -> Option<T>,
+) -> Found<T> {
+    look_with(store, feed, key, command, admits, || {})
 }
 
 /// As [`look`]; `between` the two loads, tests let the feed move on.
-pub(super) fn look_with<'a>(
+pub(super) fn look_with<'a, T>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
     command: impl Arguments<'a>,
-    covers: impl FnOnce(Option<&Progress>) -> bool,
+    admits: impl FnOnce(Option<&Progress>) -> Option<T>,
     between: impl FnOnce(),
-) -> Found {
+) -> Found<T> {
     let View { generation, progress } = feed.view();
     between();
     match store.get(key, command, generation) {
         Some(entry) if !store.clock.is_over(entry.expires()) => {
-            if covers(progress.as_ref()) {
-                Found::Hit(entry)
-            } else {
-                Found::Uncovered
+            match admits(progress.as_ref()) {
+                Some(admitted) => Found::Hit(entry, admitted),
+                None => Found::Uncovered,
             }
         }
         _ => Found::Nothing,

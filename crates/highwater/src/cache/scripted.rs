@@ -119,22 +119,23 @@ impl Script {
     }
 }
 
-fn covers(offset: u64) -> impl FnOnce(Option<&Progress>) -> bool {
+fn covers(offset: u64) -> impl FnOnce(Option<&Progress>) -> Option<()> {
     move |progress| {
         let point = Point {
             history: history(),
             offset: Offset::at(offset),
         };
         let requirement = Requirement::new([point]);
-        progress.is_some_and(|progress| {
+        let covered = progress.is_some_and(|progress| {
             requirement.coverage(progress, &Edges::default()) == highwater_core::Coverage::Covered
-        })
+        });
+        covered.then_some(())
     }
 }
 
-fn hit(found: Found) -> Option<Value> {
+fn hit(found: Found<()>) -> Option<Value> {
     match found {
-        Found::Hit(entry) => Some(entry.value()),
+        Found::Hit(entry, ()) => Some(entry.value()),
         Found::Uncovered | Found::Nothing => None,
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::{join_all, select};
-use highwater_core::{Role, Route};
+use highwater_core::{Progress, Role, Route};
 use redis::Value;
 use tower_service::Service;
 
@@ -29,7 +29,7 @@ use crate::{
     defaults::{FEED_PACE, MAX_CACHED_MGET},
     error::Error,
     node::{ProofWanted, Request},
-    route::{Needs, Outlook, Reply, RouteService, Router},
+    route::{Admitted, Needs, Outlook, Reply, RouteService, Router},
 };
 
 /// The near cache of a client.
@@ -176,38 +176,41 @@ impl NearCache {
             return Ok(Look::Pass);
         };
         router.check_open()?;
-        let Some(needs) = router.needs_of_cache(terms) else {
-            return Ok(Look::Pass);
-        };
         let hit = match &target {
-            Target::One { key, .. } => match self.find(router, &needs, key, asked) {
-                Found::Hit(entry) => {
+            Target::One { key, .. } => match self.find(router, terms, key, asked) {
+                Found::Hit(entry, read) => {
                     let upper = Some(entry.upper());
-                    Some(router.answered(&needs, Route::Cache, false, entry.value(), upper))
+                    Some(router.answered(read, Route::Cache, entry.value(), upper))
                 }
                 Found::Uncovered | Found::Nothing => None,
             },
             // Without keys it is an error, and that is the server's to say.
             Target::Each(keys) => match keys.clone().take(MAX_CACHED_MGET + 1).count() {
-                1..=MAX_CACHED_MGET => self.look_for_each(router, &needs, keys.clone()),
+                1..=MAX_CACHED_MGET => self.look_for_each(router, terms, keys.clone()),
                 _ => return Ok(Look::Pass),
             },
         };
-        Ok(match hit {
-            Some(reply) => Look::Hit(reply),
-            None => Look::Ask(Box::new(Asked { needs, target })),
-        })
+        if let Some(reply) = hit {
+            return Ok(Look::Hit(reply));
+        }
+        let needs = router.needs_of_cache(terms);
+        Ok(needs.map_or(Look::Pass, |needs| Look::Ask(Box::new(Asked { needs, target }))))
     }
 
-    fn find<'a>(&self, router: &Router, needs: &Needs<'_>, key: &[u8], command: impl Arguments<'a>) -> Found {
+    fn find<'t, 'a>(
+        &self,
+        router: &Router,
+        terms: Terms<'t>,
+        key: &[u8],
+        command: impl Arguments<'a>,
+    ) -> Found<Admitted<'t>> {
+        let admits = |lower: Option<&Progress>| router.admits(terms, lower);
         match &self.kind {
             Kind::Tracking(feeds) => match feeds.load().of(key) {
-                Some(feed) => look(&self.shared.store, feed, key, command, |progress| {
-                    router.covered(needs, progress)
-                }),
+                Some(feed) => look(&self.shared.store, feed, key, command, admits),
                 None => Found::Nothing,
             },
-            Kind::TtlOnly(cache) => cache.find(&self.shared, router, needs, key, command),
+            Kind::TtlOnly(cache) => cache.find(&self.shared, key, command, admits),
         }
     }
 
@@ -237,7 +240,7 @@ impl NearCache {
                             value,
                             upper,
                         } = answer;
-                        router.answered(needs, route, waited, value, upper)
+                        router.answered(needs.admitted(waited), route, value, upper)
                     })
                 }
                 Target::Each(keys) => self.ask_for_each(router, needs, keys.clone()).await,
@@ -272,7 +275,7 @@ impl NearCache {
         let waited = answers.iter().any(|answer| answer.waited);
         let upper: Vec<_> = answers.iter().filter_map(|answer| answer.upper).collect();
         let values = answers.into_iter().map(|answer| answer.value).collect();
-        Some(router.answered(needs, route, waited, Value::Array(values), upper))
+        Some(router.answered(needs.admitted(waited), route, Value::Array(values), upper))
     }
 
     pub(super) async fn ask_for(
@@ -308,7 +311,7 @@ impl NearCache {
         let stats = &shared.stats;
         let look = || {
             look(&shared.store, feed, key, wanted.arguments(), |progress| {
-                router.covered(needs, progress)
+                router.covered(needs, progress).then_some(())
             })
         };
         let mut waited = false;
@@ -334,7 +337,7 @@ impl NearCache {
             }
         }
         match look() {
-            Found::Hit(entry) => return Some(hit(&entry, waited)),
+            Found::Hit(entry, ()) => return Some(hit(&entry, waited)),
             Found::Uncovered => {
                 stats.not_covered(1);
                 return None;
@@ -342,7 +345,7 @@ impl NearCache {
             Found::Nothing => {}
         }
         let joined = shared.flights.join(key, command, || match look() {
-            Found::Hit(entry) => Some(entry),
+            Found::Hit(entry, ()) => Some(entry),
             _ => None,
         });
         let waiting = match joined {
@@ -426,18 +429,19 @@ impl NearCache {
     fn look_for_each<'a>(
         &self,
         router: &Router,
-        needs: &Needs<'_>,
+        terms: Terms<'_>,
         keys: impl Iterator<Item = &'a [u8]>,
     ) -> Option<Reply> {
-        let (mut values, mut upper) = (Vec::new(), Vec::new());
+        let (mut values, mut upper, mut admitted) = (Vec::new(), Vec::new(), None);
         for key in keys {
-            let Found::Hit(entry) = self.find(router, needs, key, [GET, key].into_iter()) else {
+            let Found::Hit(entry, read) = self.find(router, terms, key, [GET, key].into_iter()) else {
                 return None;
             };
             upper.push(entry.upper());
             values.push(entry.value());
+            admitted = Some(read);
         }
-        Some(router.answered(needs, Route::Cache, false, Value::Array(values), upper))
+        Some(router.answered(admitted?, Route::Cache, Value::Array(values), upper))
     }
 }
 

@@ -28,20 +28,18 @@ pub(super) struct TtlOnly;
 const GENERATION: u64 = 0;
 
 impl TtlOnly {
-    pub(super) fn find<'a>(
+    pub(super) fn find<'a, T>(
         &self,
         shared: &Shared,
-        router: &Router,
-        needs: &Needs<'_>,
         key: &[u8],
         command: impl Arguments<'a>,
-    ) -> Found {
+        admits: impl FnOnce(Option<&Progress>) -> Option<T>,
+    ) -> Found<T> {
         match shared.store.get(key, command, GENERATION) {
             Some(entry) if !shared.store.clock.is_over(entry.expires()) => {
-                if router.covered(needs, entry.lower()) {
-                    Found::Hit(entry)
-                } else {
-                    Found::Uncovered
+                match admits(entry.lower()) {
+                    Some(admitted) => Found::Hit(entry, admitted),
+                    None => Found::Uncovered,
                 }
             }
             _ => Found::Nothing,
@@ -67,8 +65,9 @@ impl TtlOnly {
             shared.stats.misses(1);
             return None;
         };
-        let found = || match self.find(shared, router, needs, wanted.key, wanted.arguments()) {
-            Found::Hit(entry) => Some(entry),
+        let covers = |progress: Option<&Progress>| router.covered(needs, progress).then_some(());
+        let found = || match self.find(shared, wanted.key, wanted.arguments(), covers) {
+            Found::Hit(entry, ()) => Some(entry),
             Found::Uncovered | Found::Nothing => None,
         };
         let waiting = match shared.flights.join(wanted.key, wanted.command, found) {

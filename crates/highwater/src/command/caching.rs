@@ -27,6 +27,8 @@ pub(super) struct KeyPlace {
     first: usize,
     /// The arguments behind it are keys as well, if there are any.
     more: bool,
+    /// Each key has a reply of its own, that of a `GET`.
+    each: bool,
     /// It can show the fields of a hash.
     may_have_fields: bool,
 }
@@ -46,11 +48,12 @@ pub(crate) enum Target<'a, A> {
 
 impl KeyPlace {
     /// The first argument, as in all commands of the static lists.
-    pub(super) fn first(may_have_fields: bool) -> Self {
+    pub(super) fn first(name: &str, may_have_fields: bool) -> Self {
         Self {
             first: 1,
             // The lists have no command of several keys, but for MGET.
             more: false,
+            each: is_each(name.as_bytes()),
             may_have_fields,
         }
     }
@@ -113,20 +116,19 @@ impl KeyPlace {
         Some(Self {
             first,
             more,
+            each: is_each(name),
             // What is said to be of another type gets an error from a hash, and errors are not kept.
             may_have_fields: !of_one_type.iter().any(|category| has(6, category)),
         })
     }
 
     pub(super) fn target<'a, A: Arguments<'a>>(self, arguments: A) -> Option<Target<'a, A>> {
-        let name = arguments.clone().next()?;
-        if name.eq_ignore_ascii_case(b"MGET") {
-            let mut keys = arguments;
-            keys.next();
-            return Some(Target::Each(keys));
+        let mut rest = arguments;
+        if self.each {
+            rest.next()?;
+            return Some(Target::Each(rest));
         }
-        let mut rest = arguments.skip(self.first);
-        let key = rest.next()?;
+        let key = rest.nth(self.first)?;
         // `EXISTS` of two keys belongs to neither.
         if self.more && rest.next().is_some() {
             return None;
@@ -136,6 +138,10 @@ impl KeyPlace {
             may_have_fields: self.may_have_fields,
         })
     }
+}
+
+fn is_each(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"MGET")
 }
 
 /// The words of a flat list.

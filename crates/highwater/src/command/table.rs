@@ -77,7 +77,7 @@ impl Default for CommandTable {
         for (names, may_have_fields) in [(caching::PLAIN, false), (caching::WITH_FIELDS, true)] {
             for name in names.split_whitespace() {
                 if let Some(entry) = table.entries.get_mut(name.as_bytes()) {
-                    entry.key = Some(KeyPlace::first(may_have_fields));
+                    entry.key = Some(KeyPlace::first(name, may_have_fields));
                 }
             }
         }

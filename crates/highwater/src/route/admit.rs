@@ -21,6 +21,15 @@ pub(super) struct Read<'a> {
     pub(super) needs: Needs<'a>,
 }
 
+/// A read that may be answered at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted<'a> {
+    pub(super) session: Option<&'a Session>,
+    /// As in [`Needs`].
+    pub(super) remembered: bool,
+    pub(super) reason: Reason,
+}
+
 /// What the reply to a read needs so that it may be given out.
 pub(crate) struct Needs<'a> {
     pub(crate) session: Option<&'a Session>,
@@ -58,7 +67,7 @@ impl Router {
         Needs {
             session,
             level,
-            remembered: [level, usual].contains(&Consistency::Monotonic),
+            remembered: is_remembered(level, usual),
             requirement: if self.proofs {
                 requirement
             } else {
@@ -222,6 +231,21 @@ impl Router {
     }
 }
 
+impl<'a> Admitted<'a> {
+    /// At this level (which in the session is usually the second one), and if something had to be covered, that is.
+    pub(super) fn new(
+        session: &'a Session,
+        (level, usual): (Consistency, Consistency),
+        anything_required: bool,
+    ) -> Self {
+        Self {
+            session: Some(session),
+            remembered: is_remembered(level, usual),
+            reason: usual_reason(level, anything_required),
+        }
+    }
+}
+
 impl<'a> Deref for Read<'a> {
     type Target = Needs<'a>;
 
@@ -236,7 +260,7 @@ impl DerefMut for Read<'_> {
     }
 }
 
-impl Needs<'_> {
+impl<'a> Needs<'a> {
     fn without_barrier(&self) -> Self {
         Self {
             requirement: self.requirement.without_barrier(),
@@ -257,13 +281,19 @@ impl Needs<'_> {
     }
 
     /// Why a replica or the cache may answer at once.
-    pub(super) fn usual_reason(&self) -> Reason {
-        if self.level == Consistency::Eventual {
-            Reason::Level
-        } else if self.at_replicas().is_empty() {
-            Reason::NoRequirement
-        } else {
-            Reason::Covered
+    fn usual_reason(&self) -> Reason {
+        usual_reason(self.level, !self.at_replicas().is_empty())
+    }
+
+    /// What shows enough may answer; `waited`: something was waited for.
+    pub(crate) fn admitted(&self, waited: bool) -> Admitted<'a> {
+        Admitted {
+            session: self.session,
+            remembered: self.remembered,
+            reason: match self.usual_reason() {
+                Reason::Covered if waited => Reason::Waited,
+                reason => reason,
+            },
         }
     }
 
@@ -297,6 +327,20 @@ impl Needs<'_> {
     pub(super) fn at_replicas(&self) -> &Requirement {
         self.at_replicas.as_deref().unwrap_or(&self.requirement)
     }
+}
+
+/// Why what shows enough may answer at once.
+fn usual_reason(level: Consistency, anything_required: bool) -> Reason {
+    match level {
+        Consistency::Eventual => Reason::Level,
+        _ if anything_required => Reason::Covered,
+        _ => Reason::NoRequirement,
+    }
+}
+
+/// Whether what such a read shows may not be unseen by later ones, if the usual level of its session or client is this.
+fn is_remembered(level: Consistency, usual: Consistency) -> bool {
+    [level, usual].contains(&Consistency::Monotonic)
 }
 
 /// What the commands did has happened, whatever their replies are worth.

@@ -3,13 +3,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use highwater_core::{Consistency, Coverage, History, Mark, Offset, Point, Progress, Reason, Role, Route};
+use highwater_core::{Consistency, Coverage, History, Mark, Offset, Point, Progress, Role, Route};
 use redis::Value;
 use tokio::sync::SemaphorePermit;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    LEAST_BOUND, Reply, Router, SPANS, admit::Needs, choose::Choice, closed, counters::InFlight, record_reply,
+    LEAST_BOUND, Reply, Router, SPANS, admit::{Admitted, Needs}, choose::Choice, closed, counters::InFlight, record_reply,
 };
 use crate::{
     command::Terms,
@@ -98,23 +98,43 @@ impl Router {
         }
     }
 
+    /// Whether what shows at least `lower` may answer a read under these terms, and why; `None` as well where
+    /// [`needs_of_cache`](Self::needs_of_cache) says so.
+    ///
+    /// To be asked after what answers was looked up: what the session has learnt meanwhile only makes it stricter.
+    pub(crate) fn admits<'a>(&self, terms: Terms<'a>, lower: Option<&Progress>) -> Option<Admitted<'a>> {
+        // Nearly always the histories are equal, and all is known that the session depends on.
+        if self.proofs && let Some(session) = terms.session {
+            let (level, usual, shown) = session.is_shown_by(lower, &self.scope, terms.level, self.level);
+            let any_replica = matches!(
+                level,
+                Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual
+            );
+            if any_replica && shown != Some(false) {
+                return Some(Admitted::new(session, (level, usual), shown.is_some()));
+            }
+        }
+        let needs = self.needs_of_cache(terms)?;
+        self.covered(&needs, lower).then(|| needs.admitted(false))
+    }
+
     /// Accounts for a read that was answered without the route stage.
     ///
     /// `upper` is where the newest data are from that the reply can show.
     pub(crate) fn answered(
         &self,
-        read: &Needs<'_>,
+        read: Admitted<'_>,
         route: Route,
-        waited: bool,
         value: Value,
         upper: impl IntoIterator<Item = (History, u64)>,
     ) -> Reply {
-        let reason = match read.usual_reason() {
-            Reason::Covered if waited => Reason::Waited,
-            reason => reason,
-        };
-        if let Some(session) = read.session {
-            if read.remembered {
+        let Admitted {
+            session,
+            remembered,
+            reason,
+        } = read;
+        if let Some(session) = session {
+            if remembered {
                 for (history, offset) in upper {
                     session.add_read(&Mark {
                         scope: self.scope.clone(),

@@ -36,7 +36,7 @@ use tracing::{Instrument, Level, Span, field::Empty, level_filters::LevelFilter}
 
 pub use self::counters::{Anomalies, ReadCount};
 pub(crate) use self::{
-    admit::Needs, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
+    admit::{Admitted, Needs}, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
     service::RouteService, strays::Strays, unmet::Unmet,
 };
 use self::{admit::Read, barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
