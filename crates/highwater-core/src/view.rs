@@ -181,7 +181,8 @@ impl View {
         }
         let mut requirement = self.marks.requirement(scope, level == Consistency::Monotonic);
         requirement.set_clock(self.clock);
-        self.places_unknown(scope).for_each(|point| requirement.push(point));
+        self.places_unknown(scope)
+            .for_each(|point| requirement.push(point));
         requirement
     }
 
@@ -189,7 +190,12 @@ impl View {
     /// sample alone can say: what is of another history counts as missing, and so does a write of which it is not known where
     /// it is, which may have come later, also to the primary. `None` when nothing has to be covered.
     #[must_use]
-    pub fn is_shown_by(&self, progress: Option<&Progress>, scope: &Scope, level: Consistency) -> Option<bool> {
+    pub fn is_shown_by(
+        &self,
+        progress: Option<&Progress>,
+        scope: &Scope,
+        level: Consistency,
+    ) -> Option<bool> {
         if level == Consistency::Eventual {
             return None;
         }
@@ -201,9 +207,8 @@ impl View {
         points
             .map(|Point { history, offset }| {
                 !offset.is_unknown()
-                    && progress.is_some_and(|progress| {
-                        progress.covers(history, offset, &known) == Coverage::Covered
-                    })
+                    && progress
+                        .is_some_and(|progress| progress.covers(history, offset, &known) == Coverage::Covered)
             })
             .reduce(|all, one| all && one)
     }

@@ -524,6 +524,38 @@ fn routes_are_counted() {
     assert_eq!(session.routes().to_string(), "cache=1, replica=2, primary=1");
 }
 
+/// What a sample shows of what a session depends on is what it covers of the requirement, and doubt it never shows.
+fn is_shown_as_covered(session: &Session, progress: Progress) {
+    for level in [LEVEL, Consistency::Monotonic, Consistency::Eventual] {
+        let requirement = session.requirement(&scope(0), level);
+        let covers = |progress: Option<&Progress>| {
+            let covers = |progress| requirement.coverage(progress, &Edges::default()) == Coverage::Covered;
+            (!requirement.is_empty()).then(|| !requirement.in_doubt() && progress.is_some_and(covers))
+        };
+        for progress in [Some(&progress), None] {
+            let shown = session.is_shown_by(progress, &scope(0), Some(level), LEVEL);
+            assert_eq!(
+                shown,
+                (level, LEVEL, covers(progress)),
+                "{session:?} by {progress:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn doubt_is_shown_by_nothing_not_even_by_the_primary() {
+    let in_doubt = Session::resume(Marks::in_doubt());
+    let unsettled = Session::new();
+    drop(unsettled.begin_write(&scope(0), history(0)));
+    let received = Session::resume(unsettled.marks());
+    for session in [in_doubt, unsettled, received] {
+        is_shown_as_covered(&session, primary(0, u64::MAX / 2));
+        let (.., shown) = session.is_shown_by(Some(&primary(0, u64::MAX / 2)), &scope(0), None, LEVEL);
+        assert_eq!(shown, Some(false));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Begin(u8),
@@ -531,6 +563,8 @@ enum Step {
     Settle(prop::sample::Index, u64),
     Applied(prop::sample::Index),
     Lost(prop::sample::Index),
+    /// A read, at a level that remembers.
+    See(u64),
     Snapshot,
     /// A proof for the snapshot.
     Prove(u64),
@@ -545,6 +579,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (which(), 0u64..300).prop_map(|(w, o)| Step::Settle(w, o)),
         2 => which().prop_map(Step::Applied),
         2 => which().prop_map(Step::Lost),
+        1 => (0u64..300).prop_map(Step::See),
         3 => Just(Step::Snapshot),
         3 => (0u64..300).prop_map(Step::Prove),
         2 => (1u64..300, 0u64..300).prop_map(|(f, o)| Step::Discontinue(f, o)),
@@ -573,6 +608,7 @@ proptest! {
                     let at = which.index(open.len());
                     drop(open[at].1.take());
                 }
+                Step::See(offset) => session.add_read(&mark(0, 1, offset)),
                 Step::Settle(which, offset) if !open.is_empty() => {
                     let (write, guard) = open.swap_remove(which.index(open.len()));
                     write.settle(history(1), Offset::at(offset));
@@ -605,6 +641,9 @@ proptest! {
             prop_assert!(highest.is_none_or(|highest| own >= Some(Offset::at(highest))));
             let abandoned = open.iter().any(|(_, guard)| guard.is_none());
             prop_assert!(!abandoned || requirement(&session).in_doubt());
+            for progress in [primary(1, 150), Progress { role: Role::Replica, ..primary(1, 250) }, promoted(100, 200)] {
+                is_shown_as_covered(&session, progress);
+            }
             let required = requirement(&session);
             prop_assert_eq!(required.points().iter().map(|p| p.offset).max(),
                 marks.written().map(|m| m.offset).max(), "token and requirement say the same");

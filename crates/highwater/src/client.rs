@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::{
     builder::ClientBuilder,
-    cache::{CacheLayer, Look, CacheStats, NearCache},
+    cache::{CacheLayer, CacheStats, Look, NearCache},
     command::Command,
     dedicated::DedicatedConnection,
     error::{Error, ErrorKind},

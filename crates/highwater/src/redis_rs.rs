@@ -21,7 +21,10 @@ pub(crate) fn arguments_of(command: &Cmd) -> Option<impl Arguments<'_>> {
         _ => None,
     };
     let arguments = command.args_iter().map(simple);
-    arguments.clone().all(|argument| argument.is_some()).then(|| arguments.flatten())
+    arguments
+        .clone()
+        .all(|argument| argument.is_some())
+        .then(|| arguments.flatten())
 }
 
 /// The outcome of a single command. Error replies are errors already.

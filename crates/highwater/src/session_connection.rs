@@ -5,7 +5,13 @@ use std::cell::Cell;
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{acks::Acks, cache::Look, client::Client, command::{Command, Terms}, redis_rs};
+use crate::{
+    acks::Acks,
+    cache::Look,
+    client::Client,
+    command::{Command, Terms},
+    redis_rs,
+};
 
 /// A thread keeps no more for its next command.
 const MAX_SCRATCH: usize = 1024;
@@ -127,7 +133,7 @@ impl ConnectionLike for SessionConnection {
         Box::pin(async move {
             let router = connection.client.router();
             let look = match redis_rs::arguments_of(cmd).filter(|_| !connection.bypass_cache) {
-                Some(asked) => cache.look(router, connection.terms(), asked)?,
+                Some(asked) => cache.look(router, connection.terms(), &asked)?,
                 None => Look::Pass,
             };
             let value = match look {

@@ -30,7 +30,7 @@ pub(crate) fn look<'a, T>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
-    command: impl Arguments<'a>,
+    command: &impl Arguments<'a>,
     admits: impl FnOnce(Option<&Progress>) -> Option<T>,
 ) -> Found<T> {
     look_with(store, feed, key, command, admits, || {})
@@ -41,19 +41,17 @@ pub(super) fn look_with<'a, T>(
     store: &Store,
     feed: &Feed,
     key: &[u8],
-    command: impl Arguments<'a>,
+    command: &impl Arguments<'a>,
     admits: impl FnOnce(Option<&Progress>) -> Option<T>,
     between: impl FnOnce(),
 ) -> Found<T> {
     let View { generation, progress } = feed.view();
     between();
     match store.get(key, command, generation) {
-        Some(entry) if !store.clock.is_over(entry.expires()) => {
-            match admits(progress.as_ref()) {
-                Some(admitted) => Found::Hit(entry, admitted),
-                None => Found::Uncovered,
-            }
-        }
+        Some(entry) if !store.clock.is_over(entry.expires()) => match admits(progress.as_ref()) {
+            Some(admitted) => Found::Hit(entry, admitted),
+            None => Found::Uncovered,
+        },
         _ => Found::Nothing,
     }
 }

@@ -107,15 +107,29 @@ impl Script {
     /// What a reader gets that has to see all up to `offset`.
     fn read(&self, offset: u64) -> Option<Value> {
         let (store, feed) = (&self.shared.store, &self.feed);
-        hit(look_with(store, feed, KEY, arguments(GET), covers(offset), || {}))
+        hit(look_with(
+            store,
+            feed,
+            KEY,
+            &arguments(GET),
+            covers(offset),
+            || {},
+        ))
     }
 
     /// The same, of a reader that is held up between the feed's view and the entry.
     fn read_while(&mut self, offset: u64, between: impl FnOnce(&mut Self)) -> Option<Value> {
         let (shared, feed) = (Arc::clone(&self.shared), Arc::clone(&self.feed));
-        hit(look_with(&shared.store, &feed, KEY, arguments(GET), covers(offset), || {
-            between(self);
-        }))
+        hit(look_with(
+            &shared.store,
+            &feed,
+            KEY,
+            &arguments(GET),
+            covers(offset),
+            || {
+                between(self);
+            },
+        ))
     }
 }
 

@@ -157,7 +157,7 @@ impl NearCache {
         if command.unit != Unit::Single || command.bypass_cache {
             return Ok(Look::Pass);
         }
-        self.look(router, command.terms(), arguments(&command.packed))
+        self.look(router, command.terms(), &arguments(&command.packed))
     }
 
     /// What can be said at once of a single command with these arguments.
@@ -169,7 +169,7 @@ impl NearCache {
         &self,
         router: &Router,
         terms: Terms<'a>,
-        asked: A,
+        asked: &A,
     ) -> Result<Look<'a, A>, Error> {
         let table = router.knowledge.table.get();
         let Some(target) = table.and_then(|table| table.cacheable(asked.clone())) else {
@@ -202,7 +202,7 @@ impl NearCache {
         router: &Router,
         terms: Terms<'t>,
         key: &[u8],
-        command: impl Arguments<'a>,
+        command: &impl Arguments<'a>,
     ) -> Found<Admitted<'t>> {
         let admits = |lower: Option<&Progress>| router.admits(terms, lower);
         match &self.kind {
@@ -310,7 +310,7 @@ impl NearCache {
         let shared = &self.shared;
         let stats = &shared.stats;
         let look = || {
-            look(&shared.store, feed, key, wanted.arguments(), |progress| {
+            look(&shared.store, feed, key, &wanted.arguments(), |progress| {
                 router.covered(needs, progress).then_some(())
             })
         };
@@ -434,7 +434,7 @@ impl NearCache {
     ) -> Option<Reply> {
         let (mut values, mut upper, mut admitted) = (Vec::new(), Vec::new(), None);
         for key in keys {
-            let Found::Hit(entry, read) = self.find(router, terms, key, [GET, key].into_iter()) else {
+            let Found::Hit(entry, read) = self.find(router, terms, key, &[GET, key].into_iter()) else {
                 return None;
             };
             upper.push(entry.upper());

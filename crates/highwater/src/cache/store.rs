@@ -138,7 +138,13 @@ impl Entry {
     pub(crate) fn value(&self) -> Value {
         match &self.facts().other {
             Some(value) => value.clone(),
-            None => Value::BulkString(self.0.slice.get(self.facts().value_at..).unwrap_or_default().to_vec()),
+            None => Value::BulkString(
+                self.0
+                    .slice
+                    .get(self.facts().value_at..)
+                    .unwrap_or_default()
+                    .to_vec(),
+            ),
         }
     }
 
@@ -219,7 +225,11 @@ impl Key {
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         match self {
-            Self::In(entry, place) => entry.0.slice.get(place.start as usize..place.end as usize).unwrap_or_default(),
+            Self::In(entry, place) => entry
+                .0
+                .slice
+                .get(place.start as usize..place.end as usize)
+                .unwrap_or_default(),
             Self::Alone(key) => key,
         }
     }
@@ -256,7 +266,9 @@ impl Store {
         Self {
             kept: moka::sync::Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(|key: &Key, replies: &Replies| small(key.len() + KEY_OVERHEAD).saturating_add(replies.weight))
+                .weigher(|key: &Key, replies: &Replies| {
+                    small(key.len() + KEY_OVERHEAD).saturating_add(replies.weight)
+                })
                 .build_with_hasher(RandomState::default()),
             max_entry,
             oversized: AtomicU64::new(0),
@@ -265,7 +277,7 @@ impl Store {
     }
 
     /// The reply to a command of this generation, whether or not it has expired.
-    pub(crate) fn get<'a>(&self, key: &[u8], command: impl Arguments<'a>, generation: u64) -> Option<Entry> {
+    pub(crate) fn get<'a>(&self, key: &[u8], command: &impl Arguments<'a>, generation: u64) -> Option<Entry> {
         let replies = self.kept.get(key)?;
         if replies.newest.facts().generation != generation {
             return None;
@@ -393,7 +405,7 @@ mod tests {
     /// Whether the store has the reply to a command.
     fn has(store: &Store, key: &[u8], command: &str, generation: u64) -> bool {
         let asked = command.split(' ').map(str::as_bytes);
-        store.get(key, asked, generation).is_some()
+        store.get(key, &asked, generation).is_some()
     }
 
     /// Whether somebody else holds it too.
@@ -437,10 +449,7 @@ mod tests {
             store.insert(key.as_bytes(), entry(&command, "1"));
             store.insert(key.as_bytes(), entry("HGET other", "2"));
             for command in [command.as_str(), "HGET other"] {
-                assert!(
-                    has(&store, key.as_bytes(), command, 7),
-                    "{key}"
-                );
+                assert!(has(&store, key.as_bytes(), command, 7), "{key}");
             }
         }
         store.invalidate(b"E");
@@ -500,10 +509,7 @@ mod tests {
         assert_eq!(store.oversized(), 1);
         for place in 0..100 {
             store.insert(b"k", entry(&format!("GETRANGE k 0 {place}"), "v"));
-            store.insert(
-                b"l",
-                entry(&format!("GETRANGE l 0 {place}"), &"v".repeat(1000)),
-            );
+            store.insert(b"l", entry(&format!("GETRANGE l 0 {place}"), &"v".repeat(1000)));
         }
         assert!(has(&store, b"k", "GETRANGE k 0 99", 7));
         assert!(!has(&store, b"k", "GETRANGE k 0 10", 7));

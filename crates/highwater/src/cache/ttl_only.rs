@@ -32,16 +32,14 @@ impl TtlOnly {
         &self,
         shared: &Shared,
         key: &[u8],
-        command: impl Arguments<'a>,
+        command: &impl Arguments<'a>,
         admits: impl FnOnce(Option<&Progress>) -> Option<T>,
     ) -> Found<T> {
         match shared.store.get(key, command, GENERATION) {
-            Some(entry) if !shared.store.clock.is_over(entry.expires()) => {
-                match admits(entry.lower()) {
-                    Some(admitted) => Found::Hit(entry, admitted),
-                    None => Found::Uncovered,
-                }
-            }
+            Some(entry) if !shared.store.clock.is_over(entry.expires()) => match admits(entry.lower()) {
+                Some(admitted) => Found::Hit(entry, admitted),
+                None => Found::Uncovered,
+            },
             _ => Found::Nothing,
         }
     }
@@ -66,7 +64,7 @@ impl TtlOnly {
             return None;
         };
         let covers = |progress: Option<&Progress>| router.covered(needs, progress).then_some(());
-        let found = || match self.find(shared, wanted.key, wanted.arguments(), covers) {
+        let found = || match self.find(shared, wanted.key, &wanted.arguments(), covers) {
             Found::Hit(entry, ()) => Some(entry),
             Found::Uncovered | Found::Nothing => None,
         };

@@ -9,7 +9,12 @@ use tokio::sync::SemaphorePermit;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    LEAST_BOUND, Reply, Router, SPANS, admit::{Admitted, Needs}, choose::Choice, closed, counters::InFlight, record_reply,
+    LEAST_BOUND, Reply, Router, SPANS,
+    admit::{Admitted, Needs},
+    choose::Choice,
+    closed,
+    counters::InFlight,
+    record_reply,
 };
 use crate::{
     command::Terms,
@@ -104,7 +109,9 @@ impl Router {
     /// To be asked after what answers was looked up: what the session has learnt meanwhile only makes it stricter.
     pub(crate) fn admits<'a>(&self, terms: Terms<'a>, lower: Option<&Progress>) -> Option<Admitted<'a>> {
         // Nearly always the histories are equal, and all is known that the session depends on.
-        if self.proofs && let Some(session) = terms.session {
+        if self.proofs
+            && let Some(session) = terms.session
+        {
             let (level, usual, shown) = session.is_shown_by(lower, &self.scope, terms.level, self.level);
             let any_replica = matches!(
                 level,

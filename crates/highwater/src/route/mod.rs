@@ -35,11 +35,20 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{Instrument, Level, Span, field::Empty, level_filters::LevelFilter};
 
 pub use self::counters::{Anomalies, ReadCount};
-pub(crate) use self::{
-    admit::{Admitted, Needs}, cached::Outlook, counters::Counters, fallbacks::Fallbacks, own::Own, pool::BlockingPool,
-    service::RouteService, strays::Strays, unmet::Unmet,
+use self::{
+    admit::Read, barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place,
 };
-use self::{admit::Read, barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place};
+pub(crate) use self::{
+    admit::{Admitted, Needs},
+    cached::Outlook,
+    counters::Counters,
+    fallbacks::Fallbacks,
+    own::Own,
+    pool::BlockingPool,
+    service::RouteService,
+    strays::Strays,
+    unmet::Unmet,
+};
 use crate::{
     acks::Acked,
     command::{Class, Command, CommandTable, Look, Unit, commands},
