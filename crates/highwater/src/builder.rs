@@ -17,6 +17,7 @@ use crate::{
     error::{Error, ErrorKind},
     layers::{CommandService, Layers},
     node::{Bounds, Knowledge, NodeAddress, Settings},
+    permits::Permits,
     route::{BlockingPool, Counters, Fallbacks, Policy, Reply, Router, Strays, Unmet},
     topology::{Change, Discovery, Members, Registry, Roster, Steward, Topology, steward},
 };
@@ -471,7 +472,7 @@ impl ClientBuilder {
             connect_timeout: self.connect_timeout,
             knowledge: Arc::clone(&knowledge),
             built_in_table: CommandTable::default(),
-            permits: Semaphore::new(permits),
+            permits: Permits::new(permits),
             dedicated: Arc::new(Semaphore::new(
                 self.max_dedicated.clamp(1, Semaphore::MAX_PERMITS),
             )),

@@ -329,7 +329,7 @@ impl Client {
         // One at a time; a second one finds nothing left to do.
         let mut tasks = tasks.lock().await;
         // All permits are back once nobody waits for a reply. Then nobody else gets one.
-        let permits = timeout_at(deadline, router.permits.acquire_many(*max_in_flight)).await;
+        let permits = timeout_at(deadline, router.permits.acquire_all(*max_in_flight)).await;
         let mut cut_off = permits.is_err();
         router.permits.close();
         drop(permits);

@@ -44,6 +44,7 @@ mod moments;
 mod node;
 mod node_connection;
 mod observe;
+mod permits;
 mod redis_rs;
 mod route;
 mod session_connection;

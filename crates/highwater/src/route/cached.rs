@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Instant};
 
 use highwater_core::{Consistency, Coverage, History, Mark, Offset, Point, Progress, Role, Route};
 use redis::Value;
-use tokio::sync::SemaphorePermit;
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -20,10 +19,11 @@ use crate::{
     command::Terms,
     error::Error,
     node::{Connection, Node},
+    permits::Permit,
 };
 
 /// A place among what is in flight.
-pub(crate) type InLine<'a> = (InFlight<'a>, SemaphorePermit<'a>);
+pub(crate) type InLine<'a> = (InFlight<'a>, Permit<'a>);
 
 /// When a node is likely to cover a read.
 pub(crate) enum Outlook {
@@ -175,7 +175,7 @@ impl Router {
 
     /// The same, if nobody has to be waited for.
     pub(crate) fn place_at_once(&self) -> Option<InLine<'_>> {
-        let permit = self.permits.try_acquire().ok()?;
+        let permit = self.permits.try_acquire()?;
         Some((self.counters.count_in_flight(), permit))
     }
 }

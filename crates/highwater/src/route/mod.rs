@@ -57,6 +57,7 @@ use crate::{
     node::{
         Answer, Connection, Knowledge, Node, NodeId, Proof, ProofWanted, Request, Sent, each_alone, in_doubt,
     },
+    permits::Permits,
     topology::{Members, Roster, Steward},
 };
 
@@ -131,7 +132,7 @@ pub(crate) struct Router {
     /// Serves until the primary has been asked for its own.
     pub(crate) built_in_table: CommandTable,
     pub(crate) counters: Counters,
-    pub(crate) permits: Semaphore,
+    pub(crate) permits: Permits,
     /// Connections of callers' own that may still be opened.
     pub(crate) dedicated: Arc<Semaphore>,
     pub(crate) blocking: BlockingPool,
