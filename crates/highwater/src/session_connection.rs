@@ -9,7 +9,7 @@ use crate::{
     acks::Acks,
     cache::Look,
     client::Client,
-    command::{Command, Terms},
+    command::Command,
     redis_rs,
 };
 
@@ -25,21 +25,17 @@ const MAX_SCRATCH: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct SessionConnection {
     client: Client,
-    session: Option<Session>,
-    level: Option<Consistency>,
-    bypass_cache: bool,
-    acks: Option<Acks>,
+    /// The one that is under way, and how all are asked.
+    command: Command,
 }
 
 impl SessionConnection {
     pub(crate) fn new(client: Client, session: Option<Session>) -> Self {
-        Self {
-            client,
+        let command = Command {
             session,
-            level: None,
-            bypass_cache: false,
-            acks: None,
-        }
+            ..Command::empty()
+        };
+        Self { client, command }
     }
 
     /// Reads of this handle are at `level`, instead of the session's or the client's.
@@ -54,14 +50,14 @@ impl SessionConnection {
     /// ```
     #[must_use]
     pub fn at(mut self, level: Consistency) -> Self {
-        self.level = Some(level);
+        self.command.level = Some(level);
         self
     }
 
     /// Reads of this handle ask a node, whatever the near cache has.
     #[must_use]
     pub fn bypass_cache(mut self) -> Self {
-        self.bypass_cache = true;
+        self.command.bypass_cache = true;
         self
     }
 
@@ -84,72 +80,49 @@ impl SessionConnection {
     /// ```
     #[must_use]
     pub fn acks(mut self, acks: Acks) -> Self {
-        self.acks = Some(acks);
+        self.command.acks = Some(acks);
         self
     }
 
     /// The session.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
-    }
-
-    /// A command as this handle asks it, in memory that is to be [kept](keep) when it has been answered.
-    fn command_in_scratch(&self, cmd: &Cmd) -> Command {
-        let packed = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        self.command(Command::packed_into(packed, cmd))
-    }
-
-    fn terms(&self) -> Terms<'_> {
-        Terms {
-            session: self.session.as_ref(),
-            level: self.level,
-        }
-    }
-
-    /// The command as this handle asks it.
-    fn command(&self, mut command: Command) -> Command {
-        command.session.clone_from(&self.session);
-        command.level = self.level;
-        command.bypass_cache = self.bypass_cache;
-        command.acks = self.acks;
-        command
+        self.command.session.as_ref()
     }
 }
 
 impl ConnectionLike for SessionConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let connection = &*self;
-        let Some(cache) = connection.client.cache() else {
+        let Self { client, command } = self;
+        let client: &Client = client;
+        let Some(cache) = client.cache() else {
             return Box::pin(async move {
-                let command = connection.command_in_scratch(cmd);
-                let reply = connection.client.carry_out(&command).await;
-                keep(command.packed);
+                command.encode(cmd, scratch());
+                let reply = client.carry_out(command).await;
+                keep(&mut command.packed);
                 redis_rs::value_of(cmd, reply.map(|reply| reply.value))
             });
         };
         // Most are hits, which end where they begin, without having been encoded: what the others need is not in their
         // future.
         Box::pin(async move {
-            let router = connection.client.router();
-            let look = match redis_rs::arguments_of(cmd).filter(|_| !connection.bypass_cache) {
-                Some(asked) => cache.look(router, connection.terms(), &asked)?,
-                None => Look::Pass,
-            };
-            let value = match look {
-                Look::Hit(reply) => reply.value,
-                Look::Ask(asked) => {
-                    let command = connection.command(Command::new(cmd));
-                    Box::pin(cache.ask(router, &command, &asked)).await?.value
+            let router = client.router();
+            if let Some(asked) = redis_rs::arguments_of(cmd).filter(|_| !command.bypass_cache) {
+                match cache.look(router, command.terms(), &asked)? {
+                    Look::Hit(reply) => return redis_rs::value_of(cmd, Ok(reply.value)),
+                    Look::Ask(asked) => {
+                        let mut command = command.clone();
+                        command.encode(cmd, Vec::new());
+                        let reply = Box::pin(cache.ask(router, &command, &asked)).await;
+                        return redis_rs::value_of(cmd, reply.map(|reply| reply.value));
+                    }
+                    Look::Pass => {}
                 }
-                Look::Pass => {
-                    let command = connection.command_in_scratch(cmd);
-                    let reply = Box::pin(router.call(&command)).await;
-                    keep(command.packed);
-                    reply?.value
-                }
-            };
-            redis_rs::value_of(cmd, Ok(value))
+            }
+            command.encode(cmd, scratch());
+            let reply = Box::pin(router.call(command)).await;
+            keep(&mut command.packed);
+            redis_rs::value_of(cmd, reply.map(|reply| reply.value))
         })
     }
 
@@ -160,8 +133,15 @@ impl ConnectionLike for SessionConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let carried_out = async move {
-            let command = self.command(Command::pipeline(pipeline));
-            Ok(self.client.carry_out(&command).await?.value)
+            let Self { client, command } = self;
+            let command = Command {
+                session: command.session.clone(),
+                level: command.level,
+                bypass_cache: command.bypass_cache,
+                acks: command.acks,
+                ..Command::pipeline(pipeline)
+            };
+            Ok(client.carry_out(&command).await?.value)
         };
         Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }
@@ -177,7 +157,12 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-fn keep(packed: Vec<u8>) {
+fn scratch() -> Vec<u8> {
+    SCRATCH.try_with(Cell::take).unwrap_or_default()
+}
+
+fn keep(packed: &mut Vec<u8>) {
+    let packed = std::mem::take(packed);
     if packed.capacity() <= MAX_SCRATCH {
         // Unless the thread is about to end.
         let _ = SCRATCH.try_with(|scratch| scratch.set(packed));

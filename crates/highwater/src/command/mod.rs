@@ -86,24 +86,9 @@ impl Command {
     /// A single command.
     #[must_use]
     pub fn new(command: &Cmd) -> Self {
-        Self::packed_into(Vec::new(), command)
-    }
-
-    /// The same, in memory that is there.
-    pub(crate) fn packed_into(mut packed: Vec<u8>, command: &Cmd) -> Self {
-        packed.clear();
-        if command.args_iter().next().is_some() {
-            command.write_packed_command(&mut packed);
-        }
-        Self {
-            packed,
-            replies: 1,
-            unit: Unit::Single,
-            session: None,
-            level: None,
-            bypass_cache: false,
-            acks: None,
-        }
+        let mut new = Self::empty();
+        new.encode(command, Vec::new());
+        new
     }
 
     /// A pipeline, atomic or not, as one unit: if one of its commands may write, all go to the
@@ -119,10 +104,29 @@ impl Command {
             } else {
                 Unit::Pipeline
             },
+            ..Self::empty()
+        }
+    }
+
+    /// A single command of which it is not said yet what it is.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            packed: Vec::new(),
+            replies: 1,
+            unit: Unit::Single,
             session: None,
             level: None,
             bypass_cache: false,
             acks: None,
+        }
+    }
+
+    /// Says what a single command is, in memory that is there.
+    pub(crate) fn encode(&mut self, command: &Cmd, memory: Vec<u8>) {
+        self.packed = memory;
+        self.packed.clear();
+        if command.args_iter().next().is_some() {
+            command.write_packed_command(&mut self.packed);
         }
     }
 

@@ -206,10 +206,10 @@ impl Router {
     fn end<'a>(&'a self, command: &'a Command, begun: &mut Option<Begun<'a>>, answer: Answered) -> Ended<'a> {
         if let Some(Begun::Read(read, node, Asked { enclosed: None, .. })) = begun {
             let answer = answer.unwrap_or_else(|_| Err(closed()));
-            let mut attempts = Attempts::default();
-            if let Some(value) = attempts.note(*node, self.judge(read, *node, answer)) {
-                return Ended::Replied(self.counted(read, read.answered(value)).finished(command));
-            }
+            let attempts = match self.admitted(read, *node, answer) {
+                Ok(outcome) => return Ended::Replied(outcome),
+                Err(attempts) => attempts,
+            };
             return match begun.take() {
                 Some(Begun::Read(read, ..)) => Ended::NotYet(Box::pin(async move {
                     self.read_on(&read, attempts).await?.finished(command)
@@ -226,27 +226,28 @@ impl Router {
                 let answer = answer.unwrap_or_else(|_| Err(closed()));
                 Ended::NotYet(Box::pin(async move {
                     let answer = opened(command, answer, proof, enclosed).await;
-                    self.admitted(command, &read, node, answer).await
+                    match self.admitted(&read, node, answer) {
+                        Ok(outcome) => outcome,
+                        Err(attempts) => self.read_on(&read, attempts).await?.finished(command),
+                    }
                 }))
             }
             None => Ended::Replied(Err(closed())),
         }
     }
 
-    /// The reply to a read that a replica has answered: this one, if it proves enough.
-    async fn admitted(
+    /// The reply to a read that a replica has answered, if it proves enough; if not, how far the read has come.
+    fn admitted(
         &self,
-        command: &Command,
         read: &Read<'_>,
         node: NodeId,
         answer: Result<Answer, Error>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Result<Reply, Error>, Attempts> {
         let mut attempts = Attempts::default();
-        let reply = match attempts.note(node, self.judge(read, node, answer)) {
-            Some(value) => self.counted(read, read.answered(value)),
-            None => self.read_on(read, attempts).await?,
-        };
-        reply.finished(command)
+        match attempts.note(node, self.judge(read, node, answer)) {
+            Some(value) => Ok(self.counted(read, read.answered(value)).finished(read.command)),
+            None => Err(attempts),
+        }
     }
 
     /// Sends a command, if it is one that nothing has to be waited for and nobody traces: what nearly every one comes
