@@ -5,13 +5,7 @@ use std::cell::Cell;
 use highwater_core::{Consistency, Session};
 use redis::{Cmd, Pipeline, RedisFuture, Value, aio::ConnectionLike};
 
-use crate::{
-    acks::Acks,
-    cache::Look,
-    client::Client,
-    command::Command,
-    redis_rs,
-};
+use crate::{acks::Acks, cache::Look, client::Client, command::Command, redis_rs};
 
 /// A thread keeps no more for its next command.
 const MAX_SCRATCH: usize = 1024;

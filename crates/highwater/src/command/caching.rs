@@ -74,7 +74,6 @@ impl KeyPlace {
         if !has(2, b"readonly")
             || [
                 &b"movablekeys"[..],
-                b"random",
                 b"may_replicate",
                 b"blocking",
                 b"module",
@@ -83,6 +82,8 @@ impl KeyPlace {
             .iter()
             .any(|flag| has(2, flag))
             || has(7, b"nondeterministic_output")
+            // Before Redis 7, replies were also called random of which only the order can differ: HGETALL's.
+            || (has(2, b"random") && !is_listed(name))
         {
             return None;
         }
@@ -138,6 +139,14 @@ impl KeyPlace {
             may_have_fields: self.may_have_fields,
         })
     }
+}
+
+/// In the static lists.
+fn is_listed(name: &[u8]) -> bool {
+    [PLAIN, WITH_FIELDS]
+        .iter()
+        .flat_map(|names| names.split_whitespace())
+        .any(|listed| name.eq_ignore_ascii_case(listed.as_bytes()))
 }
 
 fn is_each(name: &[u8]) -> bool {

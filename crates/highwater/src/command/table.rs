@@ -364,12 +364,10 @@ pub(super) fn text(value: &Value) -> Option<&[u8]> {
 
 /// A name of up to eight bytes as one word, in upper case.
 fn short(name: &[u8]) -> Option<u64> {
-    // What is filled up with zeros must not be taken for a name that ends with them.
-    name.last().filter(|last| **last != 0)?;
-    let mut word = [0; size_of::<u64>()];
-    word.get_mut(..name.len())?.copy_from_slice(name);
-    word.make_ascii_uppercase();
-    Some(u64::from_le_bytes(word))
+    // A shorter one must not be taken for one that ends with zeros.
+    let last = name.last()?;
+    let upper = name.iter().rev().map(|byte| u64::from(byte.to_ascii_uppercase()));
+    (name.len() <= size_of::<u64>() && *last != 0).then(|| upper.fold(0, |word, byte| word << 8 | byte))
 }
 
 /// Writes `name` in upper case to the front of `buffer`; `None` when it is too long to be a name.
