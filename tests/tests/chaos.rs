@@ -34,7 +34,11 @@ async fn is_well(client: &Client) {
     common::from_a_replica(client, &get("afterwards", &session), &bulk("v")).await;
     // A driver answers all that has come, and then counts it.
     while client.status().primary.in_flight > 0 {
-        assert!(std::time::Instant::now() < deadline, "{:?}", client.status().primary);
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{:?}",
+            client.status().primary
+        );
         tokio::task::yield_now().await;
     }
 }

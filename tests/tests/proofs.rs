@@ -12,8 +12,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{NO_PINGS, SOON, bulk, get, in_doubt, quiet, set, written};
-use highwater::{Client, Command, Consistency, Reason, Route, Session};
+use common::{NO_PINGS, SOON, bulk, get, in_doubt, quiet, set, until, written};
+use highwater::{CacheMode, CacheOptions, Client, Command, Consistency, Reason, Route, Session};
 use highwater_testkit::{Mark, Relay, Topology};
 
 const LEADING_INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
@@ -190,6 +190,18 @@ async fn a_null_push_voids_the_upper_bound() {
 /// Redis 6.2 says offset 1 of it: no null push has come yet, and what it says bounds nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resync_that_has_begun_voids_the_upper_bound() {
+    resync_begins(None).await;
+}
+
+/// Nor does it bound what the near cache is filled with meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_that_has_begun_voids_the_upper_bound_of_fills() {
+    for mode in [CacheMode::Tracking, CacheMode::TtlOnly(SOON)] {
+        resync_begins(Some(CacheOptions::new(1 << 20).mode(mode))).await;
+    }
+}
+
+async fn resync_begins(cache: Option<CacheOptions>) {
     let topology = Topology::builder()
         .replicas(2)
         .primary_args(NO_PINGS)
@@ -207,19 +219,27 @@ async fn a_resync_that_has_begun_voids_the_upper_bound() {
         .wait_applied(0, topology.primary().mark().unwrap(), SOON)
         .unwrap();
     let between = Relay::start(replica.addr()).unwrap();
-    let connect = |replica: String| {
-        Client::builder()
+    let connect = |replica: String, cache: Option<CacheOptions>| {
+        let builder = Client::builder()
             .primary(topology.primary().url())
             .replica(replica)
             .level(Consistency::Monotonic)
-            .response_timeout(2 * SOON)
-            .connect()
+            .response_timeout(2 * SOON);
+        match cache {
+            Some(cache) => builder.cache(cache),
+            None => builder,
+        }
+        .connect()
     };
-    let resyncing = connect(between.url()).await.unwrap();
-    let lagging = connect(topology.replica(1).url()).await.unwrap();
+    let get = redis::cmd("GET").arg("k").to_owned();
+    let resyncing = connect(between.url(), cache).await.unwrap();
+    until("the cache is on", || {
+        resyncing.status().cache.is_none_or(|cache| cache.on)
+    })
+    .await;
+    let lagging = connect(topology.replica(1).url(), None).await.unwrap();
 
     let session = Session::new();
-    let get = redis::cmd("GET").arg("k").to_owned();
     between.hold_when(get.get_packed_command());
     let read = tokio::spawn({
         let (client, command) = (resyncing.clone(), Command::new(&get).session(&session));

@@ -11,6 +11,8 @@ use crate::striped::Striped;
 
 /// How many are fetched at once; twice as many are kept.
 const BATCH: u32 = 16;
+/// Beyond all who can wait.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// The permits: as many as there were at first, wherever they are.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct Permits {
     /// Those that nobody has, and the line of those who wait for one.
     rest: Semaphore,
     at_hand: Striped<AtomicUsize>,
-    /// How many wait in line, or are about to: while there are any, nothing is kept at hand.
+    /// How many wait in line, or are about to, and whether it is closed: then nothing is kept at hand.
     waiting: AtomicUsize,
 }
 
@@ -54,6 +56,10 @@ impl Permits {
 
     /// A permit, if nobody has to be waited for.
     pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.unless_awaited(self.take()?)
+    }
+
+    fn take(&self) -> Option<Permit<'_>> {
         let mine = self.at_hand.mine();
         if take_one(mine) {
             return Some(Permit(self));
@@ -70,6 +76,11 @@ impl Permits {
         Some(Permit(self))
     }
 
+    /// None that was given back at this very moment, and is on its way to those in line.
+    fn unless_awaited<'a>(&self, permit: Permit<'a>) -> Option<Permit<'a>> {
+        (self.waiting.load(Ordering::SeqCst) == 0).then_some(permit)
+    }
+
     /// A permit. Callers who find none wait in line, in order.
     ///
     /// # Errors
@@ -83,6 +94,7 @@ impl Permits {
         if let Some(permit) = self.try_acquire() {
             return Ok(permit);
         }
+        // Behind all who wait already.
         let _waiting = self.line_up();
         self.rest.acquire().await?.forget();
         Ok(Permit(self))
@@ -103,8 +115,8 @@ impl Permits {
 
     /// There are no more from here on; those who wait are told.
     pub(crate) fn close(&self) {
-        // Nothing is kept at hand again.
-        std::mem::forget(self.line_up());
+        self.waiting.fetch_or(CLOSED, Ordering::SeqCst);
+        drop(self.line_up());
         self.rest.close();
     }
 
@@ -228,8 +240,14 @@ mod tests {
         let permits = Permits::new(3);
         let held = [permits.try_acquire().unwrap(), permits.try_acquire().unwrap()];
         permits.close();
-        drop(held);
-        assert!(permits.try_acquire().is_none());
+        std::thread::scope(|scope| {
+            for permit in held {
+                scope.spawn(move || drop(permit));
+            }
+            for _ in 0..10_000 {
+                assert!(permits.try_acquire().is_none());
+            }
+        });
         assert!(runtime(1).block_on(permits.acquire()).is_err());
     }
 }

@@ -409,9 +409,10 @@ impl FeedWriter {
         }
     }
 
-    /// Whether invalidations of all writes up to a progress have come, once it has.
+    /// Whether invalidations of all writes up to a progress have come, once it has, and replies before it show nothing above.
     fn counts(&self, progress: &Progress) -> bool {
         progress.role == self.feed.node.expected_role
+            && progress.tells_its_place()
             && match progress.role {
                 Role::Replica => progress.read_only,
                 // Without a backlog the offset stands still, whatever is written.

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::{join_all, select};
-use highwater_core::{Progress, Role, Route};
+use highwater_core::{Consistency, Progress, Role, Route};
 use redis::Value;
 use tower_service::Service;
 
@@ -171,6 +171,9 @@ impl NearCache {
         terms: Terms<'a>,
         asked: &A,
     ) -> Result<Look<'a, A>, Error> {
+        if terms.level == Some(Consistency::Primary) {
+            return Ok(Look::Pass);
+        }
         let table = router.knowledge.table.get();
         let Some(target) = table.and_then(|table| table.cacheable(asked.clone())) else {
             return Ok(Look::Pass);

@@ -356,15 +356,20 @@ fn small(weight: usize) -> u32 {
 }
 
 fn weight_of(entry: &Entry) -> usize {
-    REPLY_OVERHEAD + entry.0.slice.len() + entry.facts().other.as_ref().map_or(0, heap_of)
+    let Facts { other, lower, .. } = entry.facts();
+    let apart = lower.as_ref().map_or(0, |_| size_of::<Progress>() + 16) + other.as_ref().map_or(0, heap_of);
+    REPLY_OVERHEAD + entry.0.slice.len() + apart
 }
+
+/// The least that a piece of memory takes.
+const LEAST: usize = 32;
 
 /// The bytes that a value holds besides its own place.
 fn heap_of(value: &Value) -> usize {
     let all = |items: &[Value]| std::mem::size_of_val(items) + items.iter().map(heap_of).sum::<usize>();
     match value {
-        Value::BulkString(bytes) => bytes.capacity(),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.capacity(),
+        Value::BulkString(bytes) => bytes.capacity().max(LEAST),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.capacity().max(LEAST),
         Value::Array(items) | Value::Set(items) => all(items),
         Value::Map(pairs) => pairs
             .iter()

@@ -119,6 +119,9 @@ impl Asking<'_> {
         let (Proof::Between(lower, Some(upper)), Value::Array(replies)) = (answer.proof, answer.value) else {
             return;
         };
+        if !upper.tells_its_place() {
+            return;
+        }
         let mut replies = replies.into_iter();
         let (Some(ttl), Some(value)) = (replies.next(), replies.next()) else {
             return;

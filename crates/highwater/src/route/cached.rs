@@ -106,7 +106,9 @@ impl Router {
     /// Whether what shows at least `lower` may answer a read under these terms, and why; `None` as well where
     /// [`needs_of_cache`](Self::needs_of_cache) says so.
     ///
-    /// To be asked after what answers was looked up: what the session has learnt meanwhile only makes it stricter.
+    /// To be asked after what answers was looked up. By then the session may depend on more, and on other marks where a
+    /// primary's proof has put one for another; it still depends on all that it did when the read began, but for what has been
+    /// told to be lost meanwhile.
     pub(crate) fn admits<'a>(&self, terms: Terms<'a>, lower: Option<&Progress>) -> Option<Admitted<'a>> {
         // Nearly always the histories are equal, and all is known that the session depends on.
         if self.proofs
