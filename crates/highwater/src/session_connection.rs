@@ -91,9 +91,8 @@ impl ConnectionLike for SessionConnection {
         let client: &Client = client;
         let Some(cache) = client.cache() else {
             return Box::pin(async move {
-                command.encode(cmd, scratch());
-                let reply = client.carry_out(command).await;
-                keep(&mut command.packed);
+                let encoded = Encoded::new(command, cmd);
+                let reply = client.carry_out(encoded.0).await;
                 redis_rs::value_of(cmd, reply.map(|reply| reply.value))
             });
         };
@@ -113,9 +112,8 @@ impl ConnectionLike for SessionConnection {
                     Look::Pass => {}
                 }
             }
-            command.encode(cmd, scratch());
-            let reply = Box::pin(router.call(command)).await;
-            keep(&mut command.packed);
+            let encoded = Encoded::new(command, cmd);
+            let reply = Box::pin(router.call(encoded.0)).await;
             redis_rs::value_of(cmd, reply.map(|reply| reply.value))
         })
     }
@@ -151,15 +149,24 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-fn scratch() -> Vec<u8> {
-    SCRATCH.try_with(Cell::take).unwrap_or_default()
+/// A handle's command while it is under way. What it took to encode it is not held by the handle afterwards, also if the
+/// caller has gone.
+struct Encoded<'a>(&'a mut Command);
+
+impl<'a> Encoded<'a> {
+    fn new(command: &'a mut Command, cmd: &Cmd) -> Self {
+        command.encode(cmd, SCRATCH.try_with(Cell::take).unwrap_or_default());
+        Self(command)
+    }
 }
 
-fn keep(packed: &mut Vec<u8>) {
-    let packed = std::mem::take(packed);
-    if packed.capacity() <= MAX_SCRATCH {
-        // Unless the thread is about to end.
-        let _ = SCRATCH.try_with(|scratch| scratch.set(packed));
+impl Drop for Encoded<'_> {
+    fn drop(&mut self) {
+        let packed = std::mem::take(&mut self.0.packed);
+        if packed.capacity() <= MAX_SCRATCH {
+            // Unless the thread is about to end.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(packed));
+        }
     }
 }
 
