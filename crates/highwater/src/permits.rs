@@ -56,7 +56,9 @@ impl Permits {
 
     /// A permit, if nobody has to be waited for.
     pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.unless_awaited(self.take()?)
+        let permit = self.take()?;
+        // One that was given back at this very moment may be on its way to those in line: then it goes there.
+        (self.waiting.load(Ordering::SeqCst) == 0).then_some(permit)
     }
 
     fn take(&self) -> Option<Permit<'_>> {
@@ -74,11 +76,6 @@ impl Permits {
             return None;
         }
         Some(Permit(self))
-    }
-
-    /// None that was given back at this very moment, and is on its way to those in line.
-    fn unless_awaited<'a>(&self, permit: Permit<'a>) -> Option<Permit<'a>> {
-        (self.waiting.load(Ordering::SeqCst) == 0).then_some(permit)
     }
 
     /// A permit. Callers who find none wait in line, in order.

@@ -125,15 +125,8 @@ impl ConnectionLike for SessionConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let carried_out = async move {
-            let Self { client, command } = self;
-            let command = Command {
-                session: command.session.clone(),
-                level: command.level,
-                bypass_cache: command.bypass_cache,
-                acks: command.acks,
-                ..Command::pipeline(pipeline)
-            };
-            Ok(client.carry_out(&command).await?.value)
+            let command = self.command.clone().with_pipeline(pipeline);
+            Ok(self.client.carry_out(&command).await?.value)
         };
         Box::pin(redis_rs::values_of(pipeline, offset, count, carried_out))
     }

@@ -47,8 +47,19 @@ pub(super) fn look_with<'a, T>(
 ) -> Found<T> {
     let View { generation, progress } = feed.view();
     between();
+    find(store, key, command, generation, |_| admits(progress.as_ref()))
+}
+
+/// Looks for the reply of a generation, and judges it.
+pub(super) fn find<'a, T>(
+    store: &Store,
+    key: &[u8],
+    command: &impl Arguments<'a>,
+    generation: u64,
+    admits: impl FnOnce(&Entry) -> Option<T>,
+) -> Found<T> {
     match store.get(key, command, generation) {
-        Some(entry) if !store.clock.is_over(entry.expires()) => match admits(progress.as_ref()) {
+        Some(entry) if !store.clock.is_over(entry.expires()) => match admits(&entry) {
             Some(admitted) => Found::Hit(entry, admitted),
             None => Found::Uncovered,
         },

@@ -10,7 +10,7 @@ use super::{
     NearCache, Shared,
     feed::{expires, is_error},
     flights::{Filled, Flights, Join},
-    lookup::Found,
+    lookup::{Found, find},
     service::{Answer, Wanted, hit, with_ttl},
     store::{Entry, Expires},
 };
@@ -35,13 +35,9 @@ impl TtlOnly {
         command: &impl Arguments<'a>,
         admits: impl FnOnce(Option<&Progress>) -> Option<T>,
     ) -> Found<T> {
-        match shared.store.get(key, command, GENERATION) {
-            Some(entry) if !shared.store.clock.is_over(entry.expires()) => match admits(entry.lower()) {
-                Some(admitted) => Found::Hit(entry, admitted),
-                None => Found::Uncovered,
-            },
-            _ => Found::Nothing,
-        }
+        find(&shared.store, key, command, GENERATION, |entry| {
+            admits(entry.lower())
+        })
     }
 
     /// A reply from a replica that is likely to cover the read, which is kept; `None` sends the caller on to the

@@ -96,6 +96,11 @@ impl Command {
     /// replies to MULTI, to each queued command, and to EXEC.
     #[must_use]
     pub fn pipeline(pipeline: &Pipeline) -> Self {
+        Self::empty().with_pipeline(pipeline)
+    }
+
+    /// A pipeline that is asked as this command is.
+    pub(crate) fn with_pipeline(self, pipeline: &Pipeline) -> Self {
         Self {
             packed: pipeline.get_packed_pipeline(),
             replies: pipeline.len() + if pipeline.is_transaction() { 2 } else { 0 },
@@ -104,7 +109,7 @@ impl Command {
             } else {
                 Unit::Pipeline
             },
-            ..Self::empty()
+            ..self
         }
     }
 

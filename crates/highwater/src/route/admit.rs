@@ -329,6 +329,14 @@ impl<'a> Needs<'a> {
     }
 }
 
+/// Whether any replica may answer at this level, and the near cache, if it shows what the session depends on.
+pub(super) fn is_anyones(level: Consistency) -> bool {
+    matches!(
+        level,
+        Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual
+    )
+}
+
 /// Why what shows enough may answer at once.
 fn usual_reason(level: Consistency, anything_required: bool) -> Reason {
     match level {

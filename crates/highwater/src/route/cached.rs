@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     LEAST_BOUND, Reply, Router, SPANS,
-    admit::{Admitted, Needs},
+    admit::{Admitted, Needs, is_anyones},
     choose::Choice,
     closed,
     counters::InFlight,
@@ -44,7 +44,7 @@ impl Router {
             return None;
         }
         match read.level {
-            Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual => {}
+            level if is_anyones(level) => {}
             Consistency::BoundedStaleness(bound) if bound >= LEAST_BOUND => {
                 let point = self
                     .knowledge
@@ -115,11 +115,7 @@ impl Router {
             && let Some(session) = terms.session
         {
             let (level, usual, shown) = session.is_shown_by(lower, &self.scope, terms.level, self.level);
-            let any_replica = matches!(
-                level,
-                Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual
-            );
-            if any_replica && shown != Some(false) {
+            if is_anyones(level) && shown != Some(false) {
                 return Some(Admitted::new(session, (level, usual), shown.is_some()));
             }
         }

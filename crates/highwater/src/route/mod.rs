@@ -35,9 +35,6 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::{Instrument, Level, Span, field::Empty, level_filters::LevelFilter};
 
 pub use self::counters::{Anomalies, ReadCount};
-use self::{
-    admit::Read, barrier::Barrier, cached::InLine, choose::Choice, counters::SentWrite, fallbacks::Place,
-};
 pub(crate) use self::{
     admit::{Admitted, Needs},
     cached::Outlook,
@@ -48,6 +45,14 @@ pub(crate) use self::{
     service::RouteService,
     strays::Strays,
     unmet::Unmet,
+};
+use self::{
+    admit::{Read, is_anyones},
+    barrier::Barrier,
+    cached::InLine,
+    choose::Choice,
+    counters::SentWrite,
+    fallbacks::Place,
 };
 use crate::{
     acks::Acked,
@@ -472,11 +477,7 @@ impl Router {
             return None;
         }
         let read = self.snapshot(command);
-        let any_replica = matches!(
-            read.level,
-            Consistency::Monotonic | Consistency::ReadYourWrites | Consistency::Eventual
-        );
-        if !any_replica || read.requirement.in_doubt() {
+        if !is_anyones(read.level) || read.requirement.in_doubt() {
             return None;
         }
         let members = self.members.now();
