@@ -14,7 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use highwater_core::{CallerGuard, History, PendingWrite, Progress, Scope, Session, Witness};
 use redis::Value;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     acks::{self, Waits},
@@ -38,6 +38,10 @@ const KEEP_BUFFER: usize = 256 * 1024;
 /// With so many callers, half of whose reads are a flush, the rest still keeps the server busy meanwhile. Writes keep it busy
 /// for longer, and go in smaller ones.
 const MANY: usize = 128;
+/// So few callers, answered together, ask again in one flush, if there are several worker threads: a second flush costs more, in
+/// system calls, wake-ups and its INFO, than what the first one would be ahead. With one thread, client and server would only take
+/// turns.
+const FEW: usize = 8;
 
 /// One or several commands that travel as a unit.
 pub(crate) struct Request<'a> {
@@ -211,6 +215,8 @@ pub(super) struct Queue {
     in_flight: usize,
     /// How many callers are about: what is in flight, and what was answered last.
     crowd: usize,
+    /// How many are few enough to travel together.
+    few: usize,
     /// Where a write is about to go, by the connection's last sample.
     history: History,
     /// How much longer than usual the server may be silent: what is in flight may block.
@@ -276,6 +282,7 @@ impl Connection {
                 waiting: false,
                 in_flight: 0,
                 crowd: 0,
+                few: few(),
                 history: Witness::new(first.copied(), manners.tracking).history(),
                 patience: Duration::ZERO,
                 ending: None,
@@ -559,7 +566,8 @@ impl Queue {
             return self.crowd.max(1);
         }
         if self.crowd < MANY || self.open.trailing {
-            return (self.crowd / 4).clamp(1, 128);
+            let together = self.gathering && self.crowd <= self.few;
+            return (self.crowd / if together { 1 } else { 4 }).clamp(1, 128);
         }
         (self.crowd / 2).min(256)
     }
@@ -658,6 +666,11 @@ impl Queue {
         }
         self.draining = false;
     }
+}
+
+fn few() -> usize {
+    let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+    if workers > 1 { FEW } else { 1 }
 }
 
 fn overloaded(what: &str) -> Error {
