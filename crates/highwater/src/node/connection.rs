@@ -38,9 +38,9 @@ const KEEP_BUFFER: usize = 256 * 1024;
 /// With so many callers, half of whose reads are a flush, the rest still keeps the server busy meanwhile. Writes keep it busy
 /// for longer, and go in smaller ones.
 const MANY: usize = 128;
-/// So few callers, answered together, ask again in one flush, if there are several worker threads: a second flush costs more, in
-/// system calls, wake-ups and its INFO, than what the first one would be ahead. With one thread, client and server would only take
-/// turns.
+/// So few callers, and however many who write, ask again in one flush once they are answered together, if there are several
+/// worker threads: a second flush costs more, in system calls, wake-ups and its INFO, than what the first one would be ahead. With
+/// one thread, client and server would only take turns.
 const FEW: usize = 8;
 
 /// One or several commands that travel as a unit.
@@ -566,7 +566,8 @@ impl Queue {
             return self.crowd.max(1);
         }
         if self.crowd < MANY || self.open.trailing {
-            let together = self.gathering && self.crowd <= self.few;
+            let writes = self.open.trailing && !self.open.leading;
+            let together = self.gathering && self.few > 1 && (self.crowd <= self.few || writes);
             return (self.crowd / if together { 1 } else { 4 }).clamp(1, 128);
         }
         (self.crowd / 2).min(256)
