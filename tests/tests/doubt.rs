@@ -264,6 +264,59 @@ async fn where_the_server_may_not_close_it_only_time_settles() {
     }
 }
 
+/// Nobody asks over and over to close what may not be closed: each lost connection is asked after once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_may_not_be_closed_is_asked_after_once() {
+    const LOST: usize = 20;
+    let (topology, relay) = start();
+    let client = builder_without_kill(&topology, &relay).connect().await.unwrap();
+    let session = Session::new();
+    for _ in 0..LOST {
+        let mut connection = client.with(&session);
+        let blocked = redis::cmd("BLPOP").arg("nothing").arg(0).to_owned();
+        let mut blocked = Box::pin(async move { blocked.query_async::<Value>(&mut connection).await });
+        let is_blocked = async {
+            until("the command blocks", || {
+                let info = topology.primary().command(&["INFO", "clients"]).unwrap();
+                !info.text().unwrap().contains("blocked_clients:0")
+            })
+            .await;
+        };
+        tokio::select! {
+            outcome = &mut blocked => panic!("{outcome:?}"),
+            () = is_blocked => {}
+        }
+        drop(blocked);
+        until("the server has let go", || {
+            let info = topology.primary().command(&["INFO", "clients"]).unwrap();
+            info.text().unwrap().contains("blocked_clients:0")
+        })
+        .await;
+    }
+    let refused = || -> usize {
+        let info = topology.primary().command(&["INFO", "commandstats"]).unwrap();
+        let line = info
+            .text()
+            .unwrap()
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_client|kill:"));
+        let count = line.and_then(|line| {
+            line.split("rejected_calls=")
+                .nth(1)?
+                .split(',')
+                .next()?
+                .parse()
+                .ok()
+        });
+        count.unwrap_or(0)
+    };
+    assert!(in_doubt(&session), "only time settles");
+    until("all have been asked after", || refused() >= LOST).await;
+    client.call(set("k", "v", &session)).await.unwrap();
+    // One more finds out what the user may do.
+    assert!(refused() <= LOST + 2, "{}", refused());
+}
+
 /// The reply came, the sample after it did not: done, at a place that the primary's next proof tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_without_a_sample_is_done_and_placed_by_the_next_proof() {

@@ -526,6 +526,55 @@ async fn a_demoted_primary_proves_nothing() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
+/// A replica carries out a script that writes nothing, and its reply is as old as the replica is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_gives_out_no_scripts_reply() {
+    let topology = quiet(1);
+    let client = Client::builder()
+        .primary(topology.primary().url())
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "1", &session)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    topology.promote(0).unwrap();
+    // It keeps its data, since it finds no primary there.
+    topology.primary().replicaof("127.0.0.1", 1).unwrap();
+    let elsewhere = Client::builder()
+        .primary(topology.replica(0).url())
+        .connect()
+        .await
+        .unwrap();
+    let there = over_the_wire(&session);
+    elsewhere.call(set("k", "2", &there)).await.unwrap();
+    session.merge(&there.marks());
+
+    let mut script = redis::cmd("EVAL");
+    script.arg("return redis.call('GET', KEYS[1])").arg(1).arg("k");
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(script.clone());
+    let doubtful = Session::resume(Marks::in_doubt());
+    for session in [&session, &doubtful] {
+        for unit in [Command::new(&script), Command::pipeline(&pipeline)] {
+            let outcome = client.call(unit.session(session)).await;
+            assert!(outcome.is_err(), "{outcome:?}");
+        }
+        let mut own = client.dedicated(session).await.unwrap();
+        let outcome: redis::RedisResult<String> = script.query_async(&mut own).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+    // One that writes is refused, and the server's word for that arrives.
+    let mut writes = redis::cmd("EVAL");
+    writes.arg("return redis.call('SET', KEYS[1], 3)").arg(1).arg("k");
+    let error = client
+        .call(Command::new(&writes).session(&session))
+        .await
+        .unwrap_err();
+    let code = error.server_error().and_then(redis::RedisError::code);
+    assert_eq!(code, Some("READONLY"), "{error}");
+}
+
 /// A primary that was restarted empty knows nothing of what was written before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_lost_everything_says_so() {

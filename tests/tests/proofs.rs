@@ -435,11 +435,19 @@ async fn the_mark_of_a_transaction_or_script_covers_its_writes() {
         .arg(1)
         .arg("k")
         .arg("new");
+    // A code by which a server says that it has written nothing.
+    let mut refusing = redis::cmd("EVAL");
+    refusing
+        .arg("redis.call('SET', KEYS[1], ARGV[1]); return redis.error_reply('NOAUTH wrong pin')")
+        .arg(1)
+        .arg("k")
+        .arg("new");
     let units = [
         (Command::pipeline(&transaction), true),
         (Command::new(&script), true),
         // An error reply can have written.
         (Command::new(&failing), false),
+        (Command::new(&refusing), false),
     ];
     for (unit, succeeds) in units {
         topology.primary().command(&["SET", "k", "before"]).unwrap();

@@ -175,10 +175,15 @@
 //! 3. **`SessionLayer`**;
 //! 4. timeouts, load shedding, and whatever else may drop a handler's future or answer in its place.
 //!
-//! A timeout *inside* leaves its doubt in the response's token: if a write of the handler was on its way, the next request
-//! asks the primary. A timeout *outside* drops the session with its doubt. Its response has no token, and the next
-//! request does not depend on the write that timed out, whether it has happened or not; what other requests were
-//! told of stays.
+//! A timeout *inside* that answers with a response leaves its doubt in the response's token: if a write of the handler was on its
+//! way, the next request asks the primary. A timeout *outside* drops the session with its doubt. Its response has no token,
+//! and the next request does not depend on the write that timed out, whether it has happened or not; what other requests were
+//! told of stays. The same holds for layers inside that return an *error*, such as tower's own `Timeout`: what makes a response of it
+//! (axum's `HandleErrorLayer`) belongs inside, too. tonic's `Server::timeout` and its clients' `grpc-timeout` are always outside:
+//! give tonic a layer of your own after `SessionLayer`.
+//!
+//! On the other side, [`PropagateLayer`] takes a response without a token that may be such a failure (5xx, 408; gRPC's `CANCELLED`,
+//! `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`) for doubt, wherever it was made.
 //!
 //! # Caches
 //!

@@ -7,7 +7,7 @@
 //! # use highwater_core::{SigningKey, TokenCodec};
 //! # async fn handler(session: Session) -> Result<(), Box<dyn std::error::Error>> {
 //! # let codec = TokenCodec::signed(SigningKey::new("thirty-two bytes from /dev/random")?);
-//! let orders = SessionClient::new(reqwest::Client::new(), codec);
+//! let orders = SessionClient::new(reqwest::Client::builder(), codec)?;
 //!
 //! // In a handler, with the session of the request that it serves:
 //! let request = orders.client().get("http://orders.internal/orders/7").build()?;
@@ -22,7 +22,7 @@
 //! use highwater_http::{TokenJar, reqwest::JarClient};
 //!
 //! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
-//! let shop = JarClient::new(reqwest::Client::new(), TokenJar::new());
+//! let shop = JarClient::new(reqwest::Client::builder(), TokenJar::new())?;
 //! let change = shop.client().put("http://shop/carts/ann/items/apples").body("3").build()?;
 //! shop.execute(change).await?.error_for_status()?;
 //! let look = shop.client().get("http://shop/carts/ann").build()?;
@@ -33,13 +33,13 @@
 //!
 //! # Redirects
 //!
-//! reqwest follows redirects by itself, and shows only the last response. What the others' tokens said is then doubt
-//! (unknown to a [`JarClient`]), and the redirected request does not have it. For services that write and redirect,
-//! give the client [`redirect::Policy::none`](reqwest::redirect::Policy::none) and follow by hand.
+//! Are not followed, whatever the builder says: of several responses reqwest shows only the last, and the tokens of the others
+//! would be lost (`POST /cart`, then `303` to the same place: the write would not be read back). The response has the
+//! `location`; a request made from it has the session as it is by then.
 
 use highwater_core::{Session, TokenCodec};
 use http::Response;
-use reqwest::{Body, Client, Request, ResponseBuilderExt};
+use reqwest::{Body, Client, ClientBuilder, Request, ResponseBuilderExt, redirect::Policy};
 
 use crate::{
     TokenJar,
@@ -55,13 +55,17 @@ pub struct SessionClient {
 }
 
 impl SessionClient {
-    /// Sends through `client`; tokens are made and read with `codec`.
-    #[must_use]
-    pub fn new(client: Client, codec: TokenCodec) -> Self {
-        Self { client, codec }
+    /// Tokens are made and read with `codec`. Redirects are not followed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientBuilder::build`].
+    pub fn new(client: ClientBuilder, codec: TokenCodec) -> Result<Self, reqwest::Error> {
+        let client = client.redirect(Policy::none()).build()?;
+        Ok(Self { client, codec })
     }
 
-    /// The client, to build requests with.
+    /// The client, to build requests with. What it sends itself has no session.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -95,13 +99,17 @@ pub struct JarClient {
 }
 
 impl JarClient {
-    /// Sends through `client` with the tokens in `jar`.
-    #[must_use]
-    pub fn new(client: Client, jar: TokenJar) -> Self {
-        Self { client, jar }
+    /// The tokens are kept in `jar`. Redirects are not followed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientBuilder::build`].
+    pub fn new(client: ClientBuilder, jar: TokenJar) -> Result<Self, reqwest::Error> {
+        let client = client.redirect(Policy::none()).build()?;
+        Ok(Self { client, jar })
     }
 
-    /// The client, to build requests with.
+    /// The client, to build requests with. What it sends itself has no session.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -127,15 +135,10 @@ async fn execute(
     carrier: Carrier,
 ) -> Result<reqwest::Response, reqwest::Error> {
     let mut call = Call::begin(carrier, request.headers_mut());
-    let asked = request.url().clone();
     let response = client.execute(request).await?;
     let url = response.url().clone();
     let (mut parts, body) = Response::<Body>::from(response).into_parts();
-    call.head(&parts.headers, &body);
-    if without_fragment(&url) != without_fragment(&asked) {
-        // There were responses in between.
-        call.doubt();
-    }
+    call.head(parts.status, &parts.headers, &body);
     // The conversion back takes the URL from there.
     let (with_url, ()) = Response::builder()
         .url(url)
@@ -145,10 +148,4 @@ async fn execute(
     parts.extensions.extend(with_url.extensions);
     let body = Body::wrap(PropagateBody::new(body, Some(call)));
     Ok(Response::from_parts(parts, body).into())
-}
-
-fn without_fragment(url: &reqwest::Url) -> reqwest::Url {
-    let mut url = url.clone();
-    url.set_fragment(None);
-    url
 }

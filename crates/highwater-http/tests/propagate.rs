@@ -6,8 +6,9 @@ use std::{convert::Infallible, future::pending};
 use bytes::Bytes;
 use highwater_core::{MAX_TOKEN_LEN, Marks, Scope, Session, SessionId, Token};
 use highwater_http::{MAX_TOKENS, PropagateLayer, SessionBody, SessionLayer, TOKEN_HEADER, TokenJar};
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Empty;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneService};
 
 mod common;
@@ -132,6 +133,82 @@ async fn a_call_without_a_response_is_doubt() {
         assert_eq!(polled.is_pending(), hangs);
         drop(call);
         assert!(in_doubt(&session), "{hangs}");
+    }
+}
+
+/// A proxy's, or of a time limit around the service: the service may have written.
+#[tokio::test]
+async fn a_failure_that_may_be_somebody_elses_is_doubt_unless_it_has_a_token() {
+    let service = PropagateLayer::new(codec()).layer(service_fn(async |request: Request<String>| {
+        let mut parts = request.uri().path().split('/').skip(1);
+        let mut next = || parts.next().filter(|part| *part != "-");
+        let mut response = Response::builder().status(next().unwrap());
+        if let Some(code) = next() {
+            response = response.header("grpc-status", code);
+        }
+        if next().is_some() {
+            response = response.header(TOKEN_HEADER, token(&[mark(9)]));
+        }
+        Ok::<_, Infallible>(response.body(String::new()).unwrap())
+    }));
+    for (path, doubt) in [
+        ("/200", false),
+        ("/404", false),
+        ("/429", false),
+        ("/408", true),
+        ("/500", true),
+        ("/502", true),
+        ("/504", true),
+        ("/504/-/token", false),
+        ("/200/0", false),
+        ("/200/5", false),
+        ("/200/1", true),
+        ("/200/2", true),
+        ("/200/4", true),
+        ("/200/13", true),
+        ("/200/14", true),
+        ("/200/14/token", false),
+    ] {
+        let session = Session::new();
+        service.clone().oneshot(with(&session, path)).await.unwrap();
+        assert_eq!(in_doubt(&session), doubt, "{path}");
+    }
+}
+
+/// Something between the service and us hands on that there may be trailers, and then has none.
+#[tokio::test]
+async fn announced_trailers_that_do_not_come_are_doubt() {
+    for (announced, trailers, doubt) in [
+        (false, None, false),
+        (true, None, true),
+        (true, Some("grpc-status"), true),
+        (true, Some("highwater-token"), false),
+    ] {
+        let service = PropagateLayer::new(codec()).layer(service_fn(async |_: Request<String>| {
+            let data = Frame::data(Bytes::from("1"));
+            let last = trailers.map(|name| {
+                let value = if name == "grpc-status" {
+                    "0".parse().unwrap()
+                } else {
+                    token(&[mark(9)])
+                };
+                Frame::trailers(HeaderMap::from_iter([(name.parse().unwrap(), value)]))
+            });
+            let frames = [Some(data), last].into_iter().flatten().map(Ok::<_, Infallible>);
+            let mut response = Response::new(StreamBody::new(tokio_stream::iter(frames)));
+            if announced {
+                response
+                    .headers_mut()
+                    .insert("trailer", HeaderValue::from_name(TOKEN_HEADER));
+            }
+            Ok::<_, Infallible>(response)
+        }));
+        let session = Session::new();
+        let response = service.oneshot(with(&session, "/")).await.unwrap();
+        assert!(!in_doubt(&session));
+        let mut body = response.into_body();
+        while body.frame().await.is_some() {}
+        assert_eq!(in_doubt(&session), doubt, "{announced} {trailers:?}");
     }
 }
 

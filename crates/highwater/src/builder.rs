@@ -24,6 +24,9 @@ use crate::{
 #[cfg(feature = "tls")]
 use crate::{node::Tls, tls::TlsOptions};
 
+/// Waits and grace times are cut to this, about which the clock can still be asked: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Builds a [`Client`].
 #[derive(Debug)]
 #[must_use]
@@ -185,7 +188,7 @@ impl ClientBuilder {
     /// How long a read waits for a replica to catch up before the primary is asked. Zero: not at
     /// all. Default: [`defaults::MAX_WAIT`].
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = wait;
+        self.max_wait = wait.min(LONGEST);
         self
     }
 
@@ -207,7 +210,7 @@ impl ClientBuilder {
     /// `CLIENT KILL` to be used to make sure that it can't. Until then, sessions that have such a
     /// write read from the primary. Default: [`defaults::DOUBT_GRACE`].
     pub fn doubt_grace(mut self, grace: Duration) -> Self {
-        self.doubt_grace = grace;
+        self.doubt_grace = grace.min(LONGEST);
         self
     }
 

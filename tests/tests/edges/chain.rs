@@ -127,7 +127,7 @@ async fn start(own: &Topology, carts_at: &Topology) -> String {
     let carts = carts(&serve_carts(redis).await, &PropagateLayer::new(codec())).unwrap();
     let address = serve(middle(carts)).await.to_string();
     let redis = builder(own).scope("notes").connect().await.unwrap();
-    let behind = SessionClient::new(reqwest::Client::new(), codec());
+    let behind = SessionClient::new(reqwest::Client::builder(), codec()).unwrap();
     serve(front(Front {
         redis,
         behind,
@@ -147,7 +147,7 @@ async fn users_see_their_writes_through_all_services_and_scopes() {
     let [own, carts_at] = [(), ()].map(|()| Topology::builder().replicas(1).start().unwrap());
     let fronts = [start(&own, &carts_at).await, start(&own, &carts_at).await];
     let relays = || own.relays().chain(carts_at.relays());
-    let user = JarClient::new(reqwest::Client::new(), TokenJar::new());
+    let user = JarClient::new(reqwest::Client::builder(), TokenJar::new()).unwrap();
     for quantity in 1..=10_u32 {
         // The replicas have all but this change, so what earlier tokens say is not enough.
         relays().for_each(|relay| relay.resume());
@@ -177,7 +177,7 @@ async fn users_see_their_writes_through_all_services_and_scopes() {
         }
     }
     // Who has no token sees what the replicas have.
-    let stranger = JarClient::new(reqwest::Client::new(), TokenJar::new());
+    let stranger = JarClient::new(reqwest::Client::builder(), TokenJar::new()).unwrap();
     assert_eq!(look(&stranger, &fronts[0]).await, "9 8 9");
     relays().for_each(|relay| relay.resume());
 }

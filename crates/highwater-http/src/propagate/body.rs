@@ -35,18 +35,15 @@ impl<B: Body> Body for PropagateBody<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
         let polled = ready!(this.inner.as_mut().poll_frame(cx));
-        match (&polled, &mut *this.call) {
-            (Some(Ok(frame)), Some(call)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    call.trailers(trailers);
-                } else if this.inner.is_end_stream() {
-                    call.end();
-                }
-            }
-            (None, Some(call)) => call.end(),
-            // The rest does not come: if it was to tell of writes, that is doubt.
-            (Some(Err(_)), call) => *call = None,
-            (_, None) => {}
+        if let (Some(Ok(frame)), Some(call)) = (&polled, &mut *this.call)
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            call.trailers(trailers);
+        }
+        if !matches!(polled, Some(Ok(_))) || this.inner.is_end_stream() {
+            // Nothing more comes. If trailers were to tell of writes, and somebody on the way has dropped them, that is
+            // doubt.
+            *this.call = None;
         }
         Poll::Ready(polled)
     }

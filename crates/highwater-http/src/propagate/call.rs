@@ -1,6 +1,6 @@
 use highwater_core::{Marks, Session, Token, TokenCodec};
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{TE, TRAILER},
 };
 use http_body::Body;
@@ -68,8 +68,10 @@ impl Call {
     }
 
     /// Takes in a response's head. For every status: what has failed may have written first.
-    pub(crate) fn head(&mut self, headers: &HeaderMap, body: &impl Body) {
-        self.take_in(headers);
+    pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap, body: &impl Body) {
+        if !self.take_in(headers) && may_be_anothers(status, headers) {
+            self.doubt();
+        }
         let announced = lists(headers, &TRAILER, TOKEN_HEADER.as_str());
         // A body whose length was known in advance was not written while it left.
         let streams = !body.is_end_stream() && body.size_hint().exact().is_none();
@@ -81,17 +83,13 @@ impl Call {
     }
 
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
-        self.take_in(trailers);
-        self.end();
+        if self.take_in(trailers) {
+            self.awaited = Awaited::Nothing;
+        }
     }
 
-    /// The body has come to its end.
-    pub(crate) fn end(&mut self) {
-        self.awaited = Awaited::Nothing;
-    }
-
-    /// Something on the way may have had a token that nobody saw.
-    pub(crate) fn doubt(&self) {
+    /// Somebody may have had a token that did not come.
+    fn doubt(&self) {
         match &self.party {
             Party::Session(session, _) => session.merge(&Marks::in_doubt()),
             // A doubt would need a key.
@@ -99,9 +97,10 @@ impl Call {
         }
     }
 
-    fn take_in(&mut self, headers: &HeaderMap) {
+    /// True when there was something to take in.
+    fn take_in(&mut self, headers: &HeaderMap) -> bool {
         if !headers.contains_key(TOKEN_HEADER) {
-            return;
+            return false;
         }
         match &mut self.party {
             Party::Session(session, codec) => {
@@ -120,7 +119,21 @@ impl Call {
                 known.extend(tokens);
             }
         }
+        true
     }
+}
+
+/// True for a failure that something between the service and us may have answered with, or a layer around the service's own:
+/// a proxy, a time limit. The service may have written all the same.
+fn may_be_anothers(status: StatusCode, headers: &HeaderMap) -> bool {
+    // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE.
+    const GRPC: [&[u8]; 5] = [b"1", b"2", b"4", b"13", b"14"];
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    status.is_server_error()
+        || status == StatusCode::REQUEST_TIMEOUT
+        || headers
+            .get(GRPC_STATUS)
+            .is_some_and(|code| GRPC.contains(&code.as_bytes()))
 }
 
 impl Drop for Call {

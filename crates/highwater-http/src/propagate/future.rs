@@ -45,7 +45,7 @@ where
         let mut call = this.call.take();
         let response = outcome?;
         if let Some(call) = &mut call {
-            call.head(response.headers(), response.body());
+            call.head(response.status(), response.headers(), response.body());
         }
         Poll::Ready(Ok(response.map(|body| PropagateBody::new(body, call))))
     }

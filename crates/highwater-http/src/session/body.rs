@@ -12,20 +12,25 @@ use super::outgoing::Outgoing;
 
 pin_project! {
     /// The body of a response from [`SessionService`](crate::SessionService): the inner service's, and in its
-    /// trailers the session's token, if the session has moved since the response's head left.
+    /// trailers the session's token: always for clients that have sent `te: trailers`, and over HTTP/2 for others if the
+    /// session has moved since the response's head left.
     ///
-    /// Trailers go to those who can take them: over HTTP/2 to all, over HTTP/1.1 to clients that have sent
-    /// `te: trailers`. Where the inner body ends with trailers of its own (gRPC's status), the token joins them.
+    /// An empty body has no trailers, unless the session has moved. Where the inner body ends with trailers of its own (gRPC's status), the token joins them.
     pub struct SessionBody<B> {
         #[pin]
         inner: B,
         outgoing: Option<Outgoing>,
+        begun: bool,
     }
 }
 
 impl<B> SessionBody<B> {
     pub(super) fn new(inner: B, outgoing: Option<Outgoing>) -> Self {
-        Self { inner, outgoing }
+        Self {
+            inner,
+            outgoing,
+            begun: false,
+        }
     }
 
     /// The inner service's body.
@@ -48,6 +53,7 @@ impl<B: Body> Body for SessionBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
+        *this.begun = true;
         let polled = ready!(this.inner.poll_frame(cx));
         Poll::Ready(match polled {
             Some(Ok(frame)) if frame.is_trailers() => {
@@ -55,7 +61,7 @@ impl<B: Body> Body for SessionBody<B> {
                 Some(Ok(Frame::trailers(last_words(this.outgoing, trailers))))
             }
             // What the client can't be told is not tried.
-            None if this.outgoing.as_ref().is_some_and(Outgoing::owes_trailers) => {
+            None if owes(this.outgoing.as_ref(), *this.begun) => {
                 Some(Ok(Frame::trailers(last_words(this.outgoing, HeaderMap::new()))))
             }
             polled => polled,
@@ -63,12 +69,16 @@ impl<B: Body> Body for SessionBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && !self.outgoing.as_ref().is_some_and(Outgoing::owes_trailers)
+        self.inner.is_end_stream() && !owes(self.outgoing.as_ref(), self.begun)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+fn owes(outgoing: Option<&Outgoing>, begun: bool) -> bool {
+    outgoing.is_some_and(|outgoing| outgoing.owes_trailers() || (begun && outgoing.promised_trailers()))
 }
 
 /// Trailers come once, and nothing after them.

@@ -75,7 +75,16 @@ impl Outgoing {
         self.config.header && self.trailers != Trailers::None && self.sent != Some(self.session.version())
     }
 
+    /// Whether trailers with the token were announced. They are sent in any case: whoever waits for them could not tell
+    /// "nothing new" from trailers that somebody on the way has dropped.
+    pub(super) fn promised_trailers(&self) -> bool {
+        self.config.header && self.trailers == Trailers::Asked
+    }
+
     pub(super) fn finish_trailers(mut self, trailers: &mut HeaderMap) {
+        if self.promised_trailers() {
+            self.sent = None;
+        }
         self.send(|config, token| config.write_trailer(trailers, token));
     }
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use highwater_core::{Marks, Session, SessionId};
 
-use super::{Revision, SessionStore, StoreError};
+use super::{Kept, Revision, SessionStore, StoreError};
 use crate::session::{BadToken, Counters};
 
 /// Of a [`SessionLayer`](crate::SessionLayer): sessions are kept in a store between requests.
@@ -55,16 +55,9 @@ impl Visit {
         };
         match self.store.load(id).await {
             Ok(Some(kept)) => {
-                let version = self.session.version();
-                self.session.merge(&kept.marks);
+                self.saved = self.session.version().wrapping_sub(1);
+                self.take_in(&kept);
                 self.seen = Some(kept.revision);
-                // What the token says beyond that is in no other response, or has expired in the store.
-                let whole = self.session.marks() == kept.marks;
-                self.saved = if whole {
-                    self.session.version()
-                } else {
-                    version.wrapping_sub(1)
-                };
             }
             Ok(None) => {
                 self.counters.count(BadToken::Forgotten);
@@ -74,6 +67,15 @@ impl Visit {
                 self.failed(id, &error);
                 self.doubt();
             }
+        }
+    }
+
+    /// What the session says beyond what is kept is owed to the store: it is in no other response, or has expired there.
+    fn take_in(&mut self, kept: &Kept) {
+        self.session.merge(&kept.marks);
+        let version = self.session.version();
+        if self.session.marks() == kept.marks {
+            self.saved = version;
         }
     }
 
@@ -93,10 +95,15 @@ impl Visit {
         let Some(id) = self.session.id() else {
             return;
         };
-        match self.store.save(id, self.session.marks(), self.seen).await {
-            Ok(revision) => {
-                self.seen = Some(revision);
+        let marks = self.session.marks();
+        match self.store.save(id, marks.clone(), self.seen).await {
+            Ok(kept) => {
                 self.saved = version;
+                if kept.marks != marks {
+                    // What a request beside this one has saved. Not taken in, the next save would replace it.
+                    self.take_in(&kept);
+                }
+                self.seen = Some(kept.revision);
             }
             // Tried again when there is more to be said.
             Err(error) => {

@@ -83,21 +83,16 @@ impl SessionStore for MemoryStore {
         Ok(self.sessions.get(&id).map(|kept| Kept::clone(&kept)))
     }
 
-    async fn save(
-        &self,
-        id: SessionId,
-        marks: Marks,
-        seen: Option<Revision>,
-    ) -> Result<Revision, StoreError> {
+    async fn save(&self, id: SessionId, marks: Marks, seen: Option<Revision>) -> Result<Kept, StoreError> {
         let revision = Revision(self.revisions.fetch_add(1, Relaxed));
-        self.sessions.entry(id).and_upsert_with(|entry| {
+        let saved = self.sessions.entry(id).and_upsert_with(|entry| {
             let kept = entry.map(moka::Entry::into_value);
             Arc::new(Kept {
                 marks: Kept::after(kept.as_deref(), marks, seen),
                 revision,
             })
         });
-        Ok(revision)
+        Ok(Kept::clone(saved.value()))
     }
 }
 

@@ -44,7 +44,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// When the store can't be asked; the session is then in doubt.
     async fn load(&self, id: SessionId) -> Result<Option<Kept>, StoreError>;
 
-    /// Keeps `marks` of a session, and gives back their revision.
+    /// Keeps `marks` of a session, and gives back what is kept of it then, with its revision. The request takes all of
+    /// that in, so that its next save replaces nothing that it has not seen.
     ///
     /// * If what is kept is still the revision `seen`, they replace it: a doubt that has been settled is gone.
     /// * If it is another one, they are [merged](Marks::merge) into it: neither request knew of the other.
@@ -55,8 +56,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store can't be asked. The response goes out all the same, with the marks in its token.
-    async fn save(&self, id: SessionId, marks: Marks, seen: Option<Revision>)
-    -> Result<Revision, StoreError>;
+    async fn save(&self, id: SessionId, marks: Marks, seen: Option<Revision>) -> Result<Kept, StoreError>;
 }
 
 /// Which state of a session in a store: another number after each change, never one that it had before.

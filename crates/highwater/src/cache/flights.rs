@@ -44,6 +44,8 @@ pub(crate) enum Join<T> {
     Wait(Waiting),
     /// It is for this caller to ask.
     Begin(Waiting),
+    /// What is under way was asked for before the key was given up by hand: a node answers.
+    Pass,
 }
 
 impl Flights {
@@ -57,6 +59,9 @@ impl Flights {
         let (done, waiting) = oneshot::channel();
         let mut flights = self.lock();
         if let Some(flight) = flights.get_mut(command) {
+            if !flight.keep {
+                return Join::Pass;
+            }
             flight.waiting.push(done);
             return Join::Wait(waiting);
         }

@@ -309,6 +309,9 @@ fn a_key_that_is_given_up_by_hand_is_not_kept_by_what_is_under_way() {
         .shared
         .flights
         .give_up(KEY, || script.shared.store.invalidate(KEY));
+    // Who comes from now on does not get what was asked for before.
+    let joined = script.shared.flights.join(KEY, GET, || None::<()>);
+    assert!(matches!(joined, Join::Pass));
     script.writer.opened();
     script.writer.filled(fill, vec![Value::Int(-1), text("old")]);
     script.sampled(20);

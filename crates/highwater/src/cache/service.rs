@@ -354,6 +354,10 @@ impl NearCache {
         let waiting = match joined {
             Join::Found(entry) => return Some(hit(&entry, waited)),
             Join::Wait(waiting) => waiting,
+            Join::Pass => {
+                stats.misses(1);
+                return None;
+            }
             Join::Begin(waiting) => {
                 self.fill(feed, key, command, may_have_fields);
                 waiting

@@ -67,6 +67,10 @@ impl TtlOnly {
         let waiting = match shared.flights.join(wanted.key, wanted.command, found) {
             Join::Found(entry) => return Some(hit(&entry, false)),
             Join::Wait(waiting) => waiting,
+            Join::Pass => {
+                shared.stats.misses(1);
+                return None;
+            }
             Join::Begin(waiting) => {
                 let asking = Asking {
                     flights: &shared.flights,

@@ -13,6 +13,8 @@ pub(crate) struct Look {
     pub(crate) verb: Verb,
     /// Its reply shows keys, and it writes none.
     pub(crate) reads: bool,
+    /// Its reply may show keys: it reads, or it is a script, which a replica carries out as well, as long as it writes nothing.
+    pub(crate) shows: bool,
     /// It writes, or may write.
     pub(crate) writes: bool,
     /// How long it may block the connection; [`Duration::MAX`] for ever.
@@ -50,10 +52,12 @@ impl Look {
         };
         let reads_blocking = class == Class::Blocking && is(&["XREAD"]);
         let blocks = class == Class::Blocking || is(&["WAIT", "WAITAOF"]);
+        let reads = reads_blocking || matches!(class, Class::Read | Class::Cursor);
         Self {
             span,
             verb,
-            reads: reads_blocking || matches!(class, Class::Read | Class::Cursor),
+            reads,
+            shows: reads || is(&["EVAL", "EVALSHA", "FCALL"]),
             writes: class == Class::Write || (class == Class::Blocking && !reads_blocking),
             patience: if blocks {
                 patience(arguments)
@@ -76,10 +80,7 @@ fn patience<'a>(mut arguments: impl Arguments<'a>) -> Duration {
     let (timeout, unit) = match &name[..] {
         b"BLMPOP" | b"BZMPOP" => (arguments.next(), Duration::from_secs(1)),
         b"WAIT" | b"WAITAOF" => (arguments.last(), Duration::from_millis(1)),
-        b"XREAD" | b"XREADGROUP" => {
-            let blocks = arguments.find(|argument| argument.eq_ignore_ascii_case(b"BLOCK"));
-            (blocks.and(arguments.next()), Duration::from_millis(1))
-        }
+        b"XREAD" | b"XREADGROUP" => (block(arguments).flatten(), Duration::from_millis(1)),
         b"BLPOP" | b"BRPOP" | b"BRPOPLPUSH" | b"BLMOVE" | b"BZPOPMIN" | b"BZPOPMAX" => {
             (arguments.last(), Duration::from_secs(1))
         }
@@ -91,6 +92,25 @@ fn patience<'a>(mut arguments: impl Arguments<'a>) -> Duration {
         Some(count) => Duration::try_from_secs_f64(count * unit.as_secs_f64()).unwrap_or_default(),
         None => Duration::ZERO,
     }
+}
+
+/// `BLOCK` among the options of `XREAD` and `XREADGROUP`, with its argument. They are read as the servers do: a group or a
+/// consumer may be called as an option is.
+pub(super) fn block<'a>(mut options: impl Iterator<Item = &'a [u8]>) -> Option<Option<&'a [u8]>> {
+    let mut block = None;
+    while let Some(option) = options.next() {
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        if is(b"STREAMS") {
+            break;
+        } else if is(b"BLOCK") {
+            block = Some(options.next());
+        } else if is(b"GROUP") {
+            options.by_ref().take(2).for_each(drop);
+        } else if is(b"COUNT") || is(b"CLAIM") {
+            options.next();
+        }
+    }
+    block
 }
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
@@ -125,6 +145,11 @@ mod tests {
             ("BZMPOP 0 1 a MIN", Duration::MAX),
             ("XREAD COUNT 1 BLOCK 250 STREAMS s $", millis(250)),
             ("XREADGROUP GROUP g c block 0 STREAMS s >", Duration::MAX),
+            ("XREADGROUP GROUP block 7 BLOCK 9 STREAMS s >", millis(9)),
+            (
+                "XREADGROUP GROUP streams streams COUNT 1 BLOCK 8 STREAMS s >",
+                millis(8),
+            ),
             ("WAIT 1 100", millis(100)),
             ("WAITAOF 1 1 0", Duration::MAX),
             ("NEWBLOCK x", Duration::MAX),

@@ -7,6 +7,7 @@ use redis::Value;
 use super::{
     Class, Look, Unit,
     caching::{self, KeyPlace, Target},
+    look::block,
     packed::{Arguments, Commands},
 };
 use crate::error::{Error, ErrorKind};
@@ -301,12 +302,9 @@ impl CommandTable {
         };
         let name = buffer.get(..len).unwrap_or_default();
         if BLOCK_IF_ASKED.contains(&name) {
-            let blocks = arguments
-                .take_while(|argument| !argument.eq_ignore_ascii_case(b"STREAMS"))
-                .any(|argument| argument.eq_ignore_ascii_case(b"BLOCK"));
-            return of(match (blocks, name) {
-                (true, _) => Class::Blocking,
-                (false, b"XREAD") => Class::Read,
+            return of(match (block(arguments), name) {
+                (Some(_), _) => Class::Blocking,
+                (None, b"XREAD") => Class::Read,
                 _ => Class::Write,
             });
         }
@@ -475,6 +473,15 @@ mod tests {
             ("XGROUP CREATE k g 0", Some(Class::Write)),
             ("BLPOP k 0", Some(Class::Blocking)),
             ("XREADGROUP GROUP g c BLOCK 0 STREAMS k >", Some(Class::Blocking)),
+            (
+                "XREADGROUP GROUP streams c BLOCK 0 STREAMS k >",
+                Some(Class::Blocking),
+            ),
+            (
+                "XREADGROUP GROUP g Streams COUNT 1 block 0 STREAMS k >",
+                Some(Class::Blocking),
+            ),
+            ("XREADGROUP GROUP block block STREAMS block >", Some(Class::Write)),
             ("CLIENT LIST", Some(Class::Write)),
             ("CLIENT REPLY OFF", None),
             ("EVAL_RO x 0", Some(Class::Write)),

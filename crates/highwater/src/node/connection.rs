@@ -524,6 +524,14 @@ impl Connection {
         if queue.closed.is_some() {
             return;
         }
+        if queue.has_unsent() && !queue.waiting {
+            // In the midst of a flush it would stand between the sample before the flush's replies and the one behind them, by
+            // which they are judged.
+            let requests = queue.seal(self.info, None);
+            if requests > 0 {
+                self.meters.flushed(requests);
+            }
+        }
         queue.out.extend_from_slice(self.probe);
         queue.staged.push_back(Slot::Probe(Instant::now()));
         self.flush(queue);
@@ -684,4 +692,71 @@ pub(super) fn lost_while(doing: &str, error: io::Error) -> Error {
         format!("the connection was lost while {doing}"),
     )
     .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{address::Place, stream};
+
+    async fn connection(peer: &tokio::net::TcpListener) -> Connection {
+        let place = Place::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: peer.local_addr().unwrap().port(),
+        };
+        let (_, socket) = stream::open(&place).await.unwrap();
+        let bounds = Bounds {
+            in_flight: 100,
+            buffered: 1 << 20,
+        };
+        let manners = Manners {
+            resp3: true,
+            tracking: true,
+        };
+        let meters = NodeMeters::new(&Scope::default(), &"here");
+        let mut connection = Connection::new(socket, bounds, manners, None, meters);
+        connection.probe = INFO;
+        connection
+    }
+
+    /// The trailing INFO is judged by the sample before the flush's replies: none may come in between.
+    #[test]
+    fn an_info_for_its_own_sake_does_not_come_between_replies_and_their_proof() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(probed_while_a_flush_is_open());
+    }
+
+    async fn probed_while_a_flush_is_open() {
+        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connection = connection(&peer).await;
+        connection.queue().set_gathering(true);
+        connection.queue().crowd = 40;
+        let request = Request {
+            packed: b"*1\r\n$4\r\nPING\r\n",
+            replies: 1,
+            proof: ProofWanted::Trailing,
+            may_write: true,
+            writer: None,
+        };
+        let _waits = connection.send(&request).unwrap();
+        assert!(connection.queue().has_unsent());
+        connection.probe();
+        let mut sent = VecDeque::new();
+        connection.queue().take_staged(&mut sent);
+        let kinds: Vec<_> = sent
+            .iter()
+            .map(|slot| match slot {
+                Slot::Call(_) => "call",
+                Slot::Trailing(_) => "trailing",
+                Slot::Probe(_) => "probe",
+                Slot::EndOfFlush => "end",
+                _ => "other",
+            })
+            .collect();
+        assert_eq!(kinds, ["call", "trailing", "end", "probe", "end"]);
+        assert!(!connection.queue().has_unsent());
+    }
 }

@@ -68,6 +68,8 @@ pub(super) struct Driver {
     untrailed: Vec<Untrailed>,
     /// Calls of this flush that wait for acknowledgements.
     acking: Acking,
+    /// Since the flush's trailing INFO the node has gone on in the stream that the flush's writes are in.
+    same_stream: bool,
     /// The last INFO's text: a reply of the same bytes needs no scan.
     last_info: Vec<u8>,
     batch: Batch,
@@ -124,6 +126,7 @@ impl Driver {
             collected: Vec::new(),
             untrailed: Vec::new(),
             acking: Acking::default(),
+            same_stream: true,
             last_info: Vec::new(),
             batch: Batch::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -410,6 +413,7 @@ impl Driver {
             Some(Slot::Leading) => self.witness.lead(progress),
             Some(Slot::Trailing(at)) => {
                 self.trailing(progress);
+                self.same_stream = true;
                 sent = Some(at);
             }
             Some(Slot::Probe(at)) => {
@@ -421,8 +425,9 @@ impl Driver {
                 }
             }
             Some(Slot::Confirming(at)) => {
-                let same_stream = progress.is_some_and(|progress| self.witness.marks(&progress));
-                self.batch.calls += self.acking.confirmed(same_stream);
+                // There may be several, each judged by the one before; the first to fail speaks for the rest.
+                self.same_stream &= progress.is_some_and(|progress| self.witness.marks(&progress));
+                self.batch.calls += self.acking.confirmed(self.same_stream);
                 sent = Some(at);
             }
             Some(Slot::Call(_) | Slot::Wait(_) | Slot::EndOfFlush) | None => {
@@ -472,9 +477,15 @@ impl Driver {
             };
             if let Some(write) = call.write.take() {
                 match mark_of_writes {
-                    _ if surely_refused(&value) => write.not_sent(),
-                    Some(progress) => write.settle(progress.history, Offset::at(progress.applied)),
-                    None => write.applied_somewhere(),
+                    // A script answers with whatever code it likes, and may have written first: its mark is right in any case. Only
+                    // what a server says that is still loading is no place.
+                    Some(progress) if !is_error(&value, &["LOADING"]) => {
+                        write.settle(progress.history, Offset::at(progress.applied));
+                    }
+                    _ if is_error(&value, &["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"]) => {
+                        write.not_sent();
+                    }
+                    _ => write.applied_somewhere(),
                 }
             }
             self.answer(call, value, proof);
@@ -683,13 +694,9 @@ fn answer(call: Call, value: Value, proof: Proof) {
     let _ = call.reply_to.send(Ok(Answer::new(value, proof)));
 }
 
-/// True for error replies that say that nothing was written. Others (`NOPERM`, `OOM`, …) can come out
-/// of the middle of a script.
-fn surely_refused(value: &Value) -> bool {
-    let Value::ServerError(error) = value else {
-        return false;
-    };
-    matches!(error.code(), "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
+/// True for error replies with one of these codes.
+fn is_error(value: &Value, codes: &[&str]) -> bool {
+    matches!(value, Value::ServerError(error) if codes.contains(&error.code()))
 }
 
 pub(crate) fn in_doubt(error: &Error) -> Error {

@@ -38,6 +38,8 @@ pub const MINIMAL_ACL: &str = "+info +client|tracking +client|kill +command +hel
 
 /// An ID that no connection has: to see whether `CLIENT KILL` is allowed, without killing any.
 const NOBODY: i64 = i64::MAX;
+/// So many lost connections are closed in one round trip.
+const KILLS_AT_ONCE: usize = 512;
 
 /// A connection that is ready for requests.
 pub(super) struct Opened {
@@ -398,25 +400,37 @@ impl Talk<'_> {
     /// Makes sure that lost connections deliver nothing more, as far as we may.
     async fn fates(&mut self, lost: Vec<Identity>, here: &Identity) -> Result<Vec<(Identity, Fate)>, Error> {
         let mut fates = Vec::with_capacity(lost.len());
+        let mut here_still = Vec::new();
         for connection in lost {
-            let fate = match (&connection.process, &here.process) {
+            match (&connection.process, &here.process) {
                 // The process that had it is no more.
-                (Some(there), Some(here)) if there != here => Fate::Gone,
-                (Some(_), Some(_)) => {
-                    let kill = self
-                        .ask(cmd("CLIENT").arg("KILL").arg("ID").arg(connection.client))
-                        .await?;
-                    // 0 says that it had gone by itself.
-                    if matches!(kill, Value::Int(_)) {
-                        Fate::Gone
-                    } else {
-                        Fate::KillRefused
-                    }
-                }
+                (Some(there), Some(here)) if there != here => fates.push((connection, Fate::Gone)),
+                (Some(_), Some(_)) => here_still.push(connection),
                 // Without knowing the process, the number may be somebody else's.
-                _ => Fate::KillRefused,
+                _ => fates.push((connection, Fate::KillRefused)),
+            }
+        }
+        let mut refused = false;
+        for some in here_still.chunks(KILLS_AT_ONCE) {
+            // Who may not close one may close none.
+            let replies = if refused {
+                Vec::new()
+            } else {
+                let mut kills = redis::pipe();
+                for connection in some {
+                    kills.cmd("CLIENT").arg("KILL").arg("ID").arg(connection.client);
+                }
+                self.line
+                    .ask_all(&kills.get_packed_pipeline(), some.len())
+                    .await?
             };
-            fates.push((connection, fate));
+            for (place, connection) in some.iter().enumerate() {
+                // 0 says that it had gone by itself.
+                let gone = matches!(replies.get(place), Some(Value::Int(_)));
+                refused |= !gone;
+                let fate = if gone { Fate::Gone } else { Fate::KillRefused };
+                fates.push((connection.clone(), fate));
+            }
         }
         Ok(fates)
     }

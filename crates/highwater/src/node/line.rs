@@ -86,8 +86,13 @@ impl Line {
     ///
     /// None: whoever drops the future drops the connection.
     pub(crate) async fn ask(&mut self, command: &Cmd) -> Result<Value, Error> {
-        let packed = command.get_packed_command();
-        let mut rest = &packed[..];
+        let mut replies = self.ask_all(&command.get_packed_command(), 1).await?;
+        Ok(replies.pop().unwrap_or(Value::Nil))
+    }
+
+    /// As [`ask`](Self::ask), with several commands that travel together. They have so many replies.
+    pub(super) async fn ask_all(&mut self, packed: &[u8], replies: usize) -> Result<Vec<Value>, Error> {
+        let mut rest = packed;
         while !rest.is_empty() {
             let lost = |error| super::connection::lost_while(self.doing.writing, error);
             poll_fn(|context| self.write.poll_ready(context))
@@ -99,12 +104,14 @@ impl Line {
                 Err(error) => return Err(lost(error)),
             }
         }
-        loop {
+        let mut told = Vec::new();
+        while told.len() < replies {
             match self.next().await? {
                 Value::Push { .. } => {}
-                reply => return Ok(reply),
+                reply => told.push(reply),
             }
         }
+        Ok(told)
     }
 
     /// The next thing that the other side says, pushes included.

@@ -62,6 +62,9 @@ impl LostWrites {
         let mut groups = self.groups();
         let kept: usize = groups.iter().map(|group| group.writes.len()).sum();
         writes.truncate(MAX_LOST_WRITES.saturating_sub(kept));
+        if writes.is_empty() {
+            return;
+        }
         groups.push(Group {
             connection: connection.clone(),
             history,
@@ -78,9 +81,13 @@ impl LostWrites {
             .collect()
     }
 
-    /// True when there are connections after which nobody has asked yet.
-    pub(super) fn any_unasked(&self) -> bool {
-        self.groups().iter().any(|group| group.kill_refused.is_none())
+    /// Those among them after which nobody has asked yet.
+    pub(super) fn unasked(&self) -> Vec<Identity> {
+        self.groups()
+            .iter()
+            .filter(|group| group.kill_refused.is_none())
+            .map(|group| group.connection.clone())
+            .collect()
     }
 
     /// A new connection has learnt the fates of lost ones, and then taken a sample. Says how many

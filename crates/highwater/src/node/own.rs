@@ -132,8 +132,12 @@ impl Node {
         loop {
             self.orphans.notified().await;
             let mut pause = MIN_BACKOFF;
-            while self.lost.any_unasked() {
-                match self.open(self.plainly(self.lost.connections())).await {
+            loop {
+                let unasked = self.lost.unasked();
+                if unasked.is_empty() {
+                    break;
+                }
+                match self.open(self.plainly(unasked)).await {
                     Ok(opened) => {
                         if let Some(progress) = &opened.progress {
                             let settled = self.lost.learnt(&opened.fates, progress);

@@ -35,7 +35,7 @@ impl Router {
                 .unwrap_or_else(Acknowledgement::Unknown);
         }
         // From here to the caller there is no await: what this tells the session, they are told.
-        let reason = self.admit_write(&read, &answer, || looks.iter().any(|look| look.reads));
+        let reason = self.admit_write(&read, &answer, || looks.iter().any(|look| look.shows));
         self.acknowledged(command, acks, answer, reason)
     }
 

@@ -188,22 +188,42 @@ impl Router {
     }
 
     /// Judges the reply to a unit that has written. What falls short of the requirement is counted and
-    /// visible; it is given out all the same, unless there are replies to reads in it, and the policy is
-    /// to fail those.
+    /// visible; it is given out all the same, unless it shows keys, as replies to reads do and scripts' may, and the policy is
+    /// to fail those or the node does not prove to be the primary.
     pub(super) fn admit_write(
         &self,
         read: &Needs<'_>,
         answer: &Answer,
-        reads: impl FnOnce() -> bool,
+        shows: impl Fn() -> bool,
     ) -> Result<Reason, Error> {
-        if read.requirement.needs_barrier() {
-            // What a token that can't be read stood for is in the primary's present state, and a write is not held
-            // up for a sample of it. The marks that the session has besides are judged as ever.
-            return self.admit_write(&read.without_barrier(), answer, reads);
-        }
         if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
             return Ok(Reason::Command);
         }
+        // What failed shows nothing. A demoted node says that it did.
+        let shows = || !matches!(answer.value, Value::ServerError(_)) && shows();
+        if read.requirement.needs_barrier() {
+            // What a token that can't be read stood for is in the primary's present state, and a write is not held
+            // up for a sample of it: that of the node which has answered is enough, if it proves to be the primary. The marks
+            // that the session has besides are judged as ever.
+            if !matches!(answer.proof, Proof::Between(..)) && shows() {
+                return Err(carried_out(self.unproven()));
+            }
+            let read = read.without_barrier();
+            return if read.requirement.is_empty() {
+                Ok(Reason::Command)
+            } else {
+                self.judge_write(&read, answer, shows)
+            };
+        }
+        self.judge_write(read, answer, shows)
+    }
+
+    fn judge_write(
+        &self,
+        read: &Needs<'_>,
+        answer: &Answer,
+        shows: impl Fn() -> bool,
+    ) -> Result<Reason, Error> {
         let outcome = match answer.proof {
             Proof::Between(progress, _)
                 if self.coverage(&read.requirement, &progress) == Coverage::Covered =>
@@ -214,7 +234,7 @@ impl Router {
             Proof::None | Proof::Refused => Err(self.unproven()),
         };
         outcome.or_else(|error| match error.kind() {
-            _ if reads() => Err(carried_out(error)),
+            _ if shows() => Err(carried_out(error)),
             ErrorKind::PossiblyLost => Ok(Reason::PossiblyLost),
             ErrorKind::UnknownHistory => Ok(Reason::UnknownHistory),
             _ => Ok(Reason::Command),

@@ -35,6 +35,7 @@ pub(crate) struct Own {
 #[derive(Clone, Copy, Debug, Default)]
 struct Queued {
     reads: bool,
+    shows: bool,
     writes: bool,
     database: Option<i64>,
 }
@@ -43,6 +44,7 @@ struct Queued {
 struct Step<'a> {
     looks: &'a [Look],
     reads: bool,
+    shows: bool,
     writes: bool,
     /// It ends a transaction: it can't be repeated.
     executes: bool,
@@ -136,6 +138,7 @@ impl Own {
         let step = Step {
             looks,
             reads: queued.reads || looks.iter().any(|look| look.reads),
+            shows: queued.shows || looks.iter().any(|look| look.shows),
             writes: queued.writes || looks.iter().any(|look| look.writes),
             executes,
             // Between MULTI and EXEC nothing blocks.
@@ -191,6 +194,7 @@ impl Own {
                 }
                 (_, Some(queued)) if !matches!(reply, Value::ServerError(_)) => {
                     queued.reads |= look.reads;
+                    queued.shows |= look.shows;
                     queued.writes |= look.writes;
                     queued.database = selected(look).or(queued.database);
                 }
@@ -229,7 +233,7 @@ impl Own {
             router.snapshot(command)
         };
         let answer = self.ask(router, command, proof, writer, step).await?;
-        let mut reason = router.admit_write(&read, &answer, || step.reads)?;
+        let mut reason = router.admit_write(&read, &answer, || step.shows)?;
         if let (Some(waived), true) = (&read.waived, reason != Reason::PossiblyLost) {
             reason = router.tell_waived(read.session, waived);
         }
