@@ -270,6 +270,11 @@ async fn a_connection_that_may_not_be_closed_is_asked_after_once() {
     const LOST: usize = 20;
     let (topology, relay) = start();
     let client = builder_without_kill(&topology, &relay).connect().await.unwrap();
+    let stats = topology.primary().command(&["INFO", "commandstats"]).unwrap();
+    if !stats.text().unwrap().contains("cmdstat_client|") {
+        common::note("left out: the server counts no subcommands");
+        return;
+    }
     let session = Session::new();
     for _ in 0..LOST {
         let mut connection = client.with(&session);

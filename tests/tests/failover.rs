@@ -14,12 +14,13 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{NO_PINGS, builder, bulk, from_a_replica, get, set, until};
 use highwater::{
-    Client, ClientBuilder, Continuity, Discovery, ErrorKind, Marks, Publisher, Sentinel, Session, Topology,
+    Client, ClientBuilder, Continuity, Discovery, ErrorKind, Marks, Publisher, Route, Sentinel, Session,
+    Topology,
 };
 use highwater_testkit::{Relay, Role, Sentinels, Server, wait_until_async};
 use tokio::sync::watch;
@@ -300,6 +301,41 @@ async fn without_a_discovery_a_promoted_replica_takes_the_place_of_a_dead_primar
     .await;
     client.call(set("k", "later", &session)).await.unwrap();
     assert_eq!(port_of_primary(&client), Some(topology.replica(0).port()));
+}
+
+/// Nobody will say more of it once its node is out of use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_lost_with_its_primary_does_not_leave_its_session_in_doubt_for_ever() {
+    let topology = common::quiet(2);
+    let front = Relay::start(topology.primary().addr()).unwrap();
+    let client = common::builder_through(&front, &topology)
+        .response_timeout(Duration::from_millis(1200))
+        .connect()
+        .await
+        .unwrap();
+    let session = Session::new();
+    client.call(set("k", "before", &session)).await.unwrap();
+    topology.wait_in_sync(SOON).unwrap();
+    front.black_hole(true);
+    let error = client.call(set("k", "during", &session)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    topology.primary().kill();
+    topology.promote(0).unwrap();
+    topology
+        .replica(1)
+        .replicaof("127.0.0.1", topology.replica(0).port())
+        .unwrap();
+    write_until_it_works(&client, "after", &session).await;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let reply = client.call(get("k", &session)).await.unwrap();
+        assert_eq!(reply.value, bulk("after"));
+        if reply.route == Route::Replica && !common::in_doubt(&session) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{reply:?} {session:?}");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -571,8 +571,9 @@ async fn a_demoted_primary_gives_out_no_scripts_reply() {
         .call(Command::new(&writes).session(&session))
         .await
         .unwrap_err();
-    let code = error.server_error().and_then(redis::RedisError::code);
-    assert_eq!(code, Some("READONLY"), "{error}");
+    // Redis 6.2 has it in the text of another error.
+    let refusal = error.server_error().map(ToString::to_string).unwrap_or_default();
+    assert!(refusal.contains("READONLY"), "{error}");
 }
 
 /// A primary that was restarted empty knows nothing of what was written before.

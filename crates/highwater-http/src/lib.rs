@@ -114,6 +114,9 @@
 //! | HTTP/1.0, browsers' `fetch`, `EventSource` | never: they can't read trailers. With a [store](#browsers), such a write is known by the session's id before the piece of the body that tells of it leaves; without one, write before you answer |
 //! | gRPC | always: metadata are headers, and the status travels in the trailers. The same layer goes around tonic's server: `Server::builder().layer(SessionLayer::new(codec))` |
 //!
+//! Trailers come at the end: until then the client does not know of writes that the body's pieces tell of. Who asks for trailers
+//! gets the token there in any case, and takes their absence for doubt.
+//!
 //! Handlers of tonic find the session in the request's extensions. To refuse a bad token with a status of gRPC:
 //! `.on_bad_token(|bad: BadToken| Status::invalid_argument(bad.to_string()).into_http())`.
 //!

@@ -12,15 +12,19 @@ use crate::{
     wire::{Wire, text},
 };
 
-/// How the primary sends its data, and how a replica loads them.
-const MODES: [(&str, &str); 6] = [
-    ("yes", "disabled"),
-    ("no", "disabled"),
-    ("yes", "on-empty-db"),
-    ("no", "on-empty-db"),
-    ("yes", "swapdb"),
-    ("yes", "flush-before-load"),
+/// How the primary sends its data, how a replica loads them, and whether they come on a connection of their own, beside the stream.
+const MODES: [(&str, &str, bool); 8] = [
+    ("yes", "disabled", false),
+    ("no", "disabled", false),
+    ("yes", "on-empty-db", false),
+    ("no", "on-empty-db", false),
+    ("yes", "swapdb", false),
+    ("yes", "flush-before-load", false),
+    ("yes", "disabled", true),
+    ("yes", "swapdb", true),
 ];
+/// Valkey's name for that connection, and Redis's.
+const CHANNELS: [&str; 2] = ["dual-channel-replication-enabled", "repl-rdb-channel"];
 
 /// A read on its way to a replica: the INFO that leads its flush has been answered, the command itself not arrived.
 const SPLIT: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n*2\r\n$3\r\nGET";
@@ -46,14 +50,19 @@ impl Moving {
     }
 
     /// False where the server knows no such mode.
-    fn use_mode(&self, (sync, load): (&str, &str)) -> bool {
-        let configured = self
-            .read()
-            .command(&["CONFIG", "SET", "repl-diskless-load", load])
-            .and_then(|_| {
-                self.lagging()
-                    .command(&["CONFIG", "SET", "repl-diskless-sync", sync])
-            });
+    fn use_mode(&self, (sync, load, beside): (&str, &str, bool)) -> bool {
+        let both = [self.read(), self.lagging()];
+        let set = |name: &str, value: &str| {
+            both.iter()
+                .try_for_each(|server| server.command(&["CONFIG", "SET", name, value]).map(drop))
+        };
+        let value = if beside { "yes" } else { "no" };
+        let channels = CHANNELS.iter().filter(|name| set(name, value).is_ok()).count();
+        if beside && channels == 0 {
+            note("left out: data beside the stream: the server knows no such connection");
+            return false;
+        }
+        let configured = set("repl-diskless-load", load).and_then(|()| set("repl-diskless-sync", sync));
         if let Err(error) = &configured {
             note(&format!("left out: repl-diskless-load {load}: {error}"));
         }

@@ -15,7 +15,7 @@
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -47,8 +47,9 @@ pub(crate) struct Steward {
     own: Mutex<Vec<JoinHandle<()>>>,
     /// What keeps nodes connected.
     tasks: Mutex<Tasks>,
-    /// Nodes that are not in use any more, as long as they have something in flight.
-    retired: Mutex<Vec<Arc<Node>>>,
+    /// Nodes that are not in use any more, as long as they have something in flight. Then nothing more will be learnt of writes that
+    /// were lost with their connections, and with the node goes what waits for that.
+    retired: Mutex<Vec<Weak<Node>>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,16 +91,15 @@ impl Steward {
 
     /// Nodes that were in use, and may still have something in flight.
     pub(crate) fn retired(&self) -> Vec<Arc<Node>> {
-        lock(&self.retired).clone()
+        lock(&self.retired).iter().filter_map(Weak::upgrade).collect()
     }
 
     fn retire(&self, nodes: impl Iterator<Item = Arc<Node>>) {
         let mut retired = lock(&self.retired);
-        // Whom nobody else holds has nothing left to do.
-        retired.retain(|node| Arc::strong_count(node) > 1);
+        retired.retain(|node| node.strong_count() > 0);
         for node in nodes {
             node.close();
-            retired.push(node);
+            retired.push(Arc::downgrade(&node));
         }
     }
 }
