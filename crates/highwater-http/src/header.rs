@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_core::{MAX_TOKEN_LEN, Marks, SessionId, Token, TokenCodec};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
     header::{TE, TRAILER, VARY},
 };
 
@@ -164,6 +164,19 @@ impl Trailers {
             headers.append(TRAILER, HeaderValue::from_name(TOKEN_HEADER));
         }
     }
+}
+
+/// True for a failure that something between the service and us may have answered with, or a layer around the service's own:
+/// a proxy, a time limit. The service may have written all the same.
+pub(crate) fn may_be_anothers(status: StatusCode, headers: &HeaderMap) -> bool {
+    // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE.
+    const GRPC: [&[u8]; 5] = [b"1", b"2", b"4", b"13", b"14"];
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    status.is_server_error()
+        || status == StatusCode::REQUEST_TIMEOUT
+        || headers
+            .get(GRPC_STATUS)
+            .is_some_and(|code| GRPC.contains(&code.as_bytes()))
 }
 
 /// A clock before 1970 makes every token one from the future, which is doubt.

@@ -1,6 +1,6 @@
 use highwater_core::{Marks, Session, Token, TokenCodec};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{TE, TRAILER},
 };
 use http_body::Body;
@@ -8,7 +8,7 @@ use http_body::Body;
 use super::{TokenJar, layer::Carrier};
 use crate::{
     TOKEN_HEADER,
-    header::{Incoming, encode, lists, put_token},
+    header::{Incoming, encode, lists, may_be_anothers, put_token},
 };
 
 /// One request and its response, as the session sees them. Dropped before everything that may carry a token has
@@ -121,19 +121,6 @@ impl Call {
         }
         true
     }
-}
-
-/// True for a failure that something between the service and us may have answered with, or a layer around the service's own:
-/// a proxy, a time limit. The service may have written all the same.
-fn may_be_anothers(status: StatusCode, headers: &HeaderMap) -> bool {
-    // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE.
-    const GRPC: [&[u8]; 5] = [b"1", b"2", b"4", b"13", b"14"];
-    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-    status.is_server_error()
-        || status == StatusCode::REQUEST_TIMEOUT
-        || headers
-            .get(GRPC_STATUS)
-            .is_some_and(|code| GRPC.contains(&code.as_bytes()))
 }
 
 impl Drop for Call {

@@ -42,7 +42,8 @@ use super::{PropagateService, TokenJar};
 /// # What it learns
 ///
 /// The tokens in a response's headers and trailers, whatever the status. A call whose response does not come (an
-/// error, a dropped future), and a response whose body is dropped before trailers that it has announced, leave the
+/// error, a dropped future), a failure without a token that something on the way may have answered with (5xx, 408, some of gRPC's
+/// codes), and a response whose body ends or is dropped before trailers that it has announced, leave the
 /// session in doubt: the other service may have written.
 #[derive(Clone, Debug)]
 pub struct PropagateLayer {

@@ -15,7 +15,7 @@ pin_project! {
     /// trailers the session's token: always for clients that have sent `te: trailers`, and over HTTP/2 for others if the
     /// session has moved since the response's head left.
     ///
-    /// An empty body has no trailers, unless the session has moved. Where the inner body ends with trailers of its own (gRPC's status), the token joins them.
+    /// A body that is known to be empty when the head leaves has no trailers, unless the session has moved. Where the inner body ends with trailers of its own (gRPC's status), the token joins them.
     pub struct SessionBody<B> {
         #[pin]
         inner: B,

@@ -67,7 +67,7 @@ where
                 // knows which writes are in doubt.
                 state.set(State::Done);
                 if let Some(outgoing) = &mut outgoing {
-                    outgoing.finish(response.headers_mut());
+                    outgoing.finish(response.status(), response.headers_mut());
                 }
                 Poll::Ready(Ok(response.map(|body| SessionBody::new(body, outgoing))))
             }

@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use highwater_core::{Continuity, Session};
 use http::{
-    HeaderMap, HeaderValue, Response,
-    header::{CACHE_CONTROL, ETAG, EXPIRES, LAST_MODIFIED},
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, EXPIRES, LAST_MODIFIED},
 };
 
 use super::{BadToken, config::Config};
 use crate::{
     CONTINUITY_HEADER, ERROR_HEADER, ROUTE_HEADER, TOKEN_HEADER,
-    header::{Trailers, lists, visible},
+    header::{Trailers, lists, may_be_anothers, visible},
 };
 
 /// What the response will need: the request's session, and which state of it the client has.
@@ -42,7 +42,11 @@ impl Outgoing {
     }
 
     /// For every method and status: a GET may write, and a request that failed may have written first.
-    pub(super) fn finish(&mut self, headers: &mut HeaderMap) {
+    pub(super) fn finish(&mut self, status: StatusCode, headers: &mut HeaderMap) {
+        if self.promised_trailers() && may_be_anothers(status, headers) {
+            // By the token the caller knows that it is ours.
+            self.sent = None;
+        }
         let moved = self.send(|config, token| config.write(headers, token));
         if let Some(ignored) = self.ignored {
             headers.insert(ERROR_HEADER, HeaderValue::from_static(ignored.as_str()));
@@ -56,7 +60,8 @@ impl Outgoing {
                 headers.insert(CONTINUITY_HEADER, HeaderValue::from_static(continuity.as_str()));
             }
         }
-        if self.config.header {
+        // HTTP/1 has none behind a body of known length.
+        if self.config.header && !headers.contains_key(CONTENT_LENGTH) {
             self.trailers.declare(headers);
         }
         self.mind_caches(headers, moved);
@@ -67,7 +72,7 @@ impl Outgoing {
         self.sent = None;
         self.ignored = Some(bad);
         self.trailers = Trailers::None;
-        self.finish(response.headers_mut());
+        self.finish(response.status(), response.headers_mut());
     }
 
     /// Whether there is more to say than the head said, and somebody to hear it.

@@ -203,6 +203,8 @@ pub(super) struct Queue {
     /// What the replies will be for, in wire order, as far as the driver has not taken it.
     staged: VecDeque<Slot>,
     open: OpenFlush,
+    /// What is in `out` has a flush's end in it, and counts as in flight already.
+    sealed: bool,
     /// Somebody is writing: nobody else may.
     writing: bool,
     /// The driver is about to flush: callers leave it to it, unless the cap is reached.
@@ -276,6 +278,7 @@ impl Connection {
                 spare: Vec::new(),
                 staged: VecDeque::new(),
                 open: OpenFlush::default(),
+                sealed: false,
                 writing: false,
                 gathering: false,
                 flushes: VecDeque::new(),
@@ -419,7 +422,7 @@ impl Connection {
         while !queue.is_dead() && !queue.writing && queue.has_room() && queue.has_unsent() {
             let confirming = (self.probe != PING).then_some(self.info);
             let requests = queue.seal(self.info, confirming);
-            queue.writing = true;
+            (queue.writing, queue.sealed) = (true, false);
             let spare = std::mem::take(&mut queue.spare);
             let out = std::mem::replace(&mut queue.out, spare);
             drop(queue);
@@ -431,8 +434,7 @@ impl Connection {
             if !self.wrote(&mut queue, out, written) {
                 return;
             }
-            // What came while we wrote waits for the driver, unless the driver has no reason to wake.
-            if queue.open.requests < queue.cap() && !queue.flushes.is_empty() {
+            if queue.can_wait() {
                 return;
             }
         }
@@ -528,6 +530,7 @@ impl Connection {
             // In the midst of a flush it would stand between the sample before the flush's replies and the one behind them, by
             // which they are judged.
             let requests = queue.seal(self.info, None);
+            queue.sealed = true;
             if requests > 0 {
                 self.meters.flushed(requests);
             }
@@ -579,6 +582,12 @@ impl Queue {
             return (self.crowd / if together { 1 } else { 4 }).clamp(1, 128);
         }
         (self.crowd / 2).min(256)
+    }
+
+    /// What came while somebody wrote waits for the driver, unless the driver has no reason to wake: what was sealed
+    /// meanwhile is no flush that replies will come to.
+    fn can_wait(&self) -> bool {
+        !self.sealed && self.open.requests < self.cap() && !self.flushes.is_empty()
     }
 
     /// False while the open flush must not be sent yet.
@@ -758,5 +767,17 @@ mod tests {
             .collect();
         assert_eq!(kinds, ["call", "trailing", "end", "probe", "end"]);
         assert!(!connection.queue().has_unsent());
+
+        // Behind one who is writing it waits until they have done so; then it does not wait for replies, which need not be coming.
+        connection.queue().flushes.clear();
+        let _waits = connection.send(&request).unwrap();
+        connection.queue().writing = true;
+        connection.probe();
+        assert!(connection.queue().has_unsent());
+        let mut queue = connection.queue();
+        queue.writing = false;
+        assert!(!queue.can_wait());
+        connection.flush(queue);
+        assert!(!connection.queue().has_unsent() && connection.queue().can_wait());
     }
 }

@@ -68,7 +68,7 @@ pub(super) struct Driver {
     untrailed: Vec<Untrailed>,
     /// Calls of this flush that wait for acknowledgements.
     acking: Acking,
-    /// Since the flush's trailing INFO the node has gone on in the stream that the flush's writes are in.
+    /// As far as the flush's samples so far tell, the node is in the stream that the flush's writes are in.
     same_stream: bool,
     /// The last INFO's text: a reply of the same bytes needs no scan.
     last_info: Vec<u8>,
@@ -369,6 +369,7 @@ impl Driver {
                     self.expected.pop_front();
                     self.batch.flushes += 1;
                     self.witness.end_flush();
+                    self.same_stream = true;
                 }
                 Some(Slot::Call(call)) if call.replies == 0 => self.answered(Value::Nil),
                 _ => return,
@@ -412,8 +413,8 @@ impl Driver {
         match slot {
             Some(Slot::Leading) => self.witness.lead(progress),
             Some(Slot::Trailing(at)) => {
+                self.same_stream &= progress.is_some_and(|progress| self.witness.marks(&progress));
                 self.trailing(progress);
-                self.same_stream = true;
                 sent = Some(at);
             }
             Some(Slot::Probe(at)) => {

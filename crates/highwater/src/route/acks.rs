@@ -35,7 +35,9 @@ impl Router {
                 .unwrap_or_else(Acknowledgement::Unknown);
         }
         // From here to the caller there is no await: what this tells the session, they are told.
-        let reason = self.admit_write(&read, &answer, || looks.iter().any(|look| look.shows));
+        let reason = self.admit_write(&read, &answer, || {
+            !is_refused(command, &answer.value) && looks.iter().any(|look| look.shows)
+        });
         self.acknowledged(command, acks, answer, reason)
     }
 
@@ -172,7 +174,7 @@ fn is_of_one_stream(before: Proof, later: Proof) -> bool {
 }
 
 /// Then there is nothing to acknowledge, and the caller sees why.
-fn is_refused(command: &Command, value: &Value) -> bool {
+pub(super) fn is_refused(command: &Command, value: &Value) -> bool {
     match (value, command.unit) {
         (Value::Array(replies), Unit::Transaction) => !matches!(replies.last(), Some(Value::Array(_))),
         (Value::Array(replies), Unit::Pipeline) if command.replies > 1 => replies.iter().all(is_error),

@@ -188,8 +188,8 @@ impl Router {
     }
 
     /// Judges the reply to a unit that has written. What falls short of the requirement is counted and
-    /// visible; it is given out all the same, unless it shows keys, as replies to reads do and scripts' may, and the policy is
-    /// to fail those or the node does not prove to be the primary.
+    /// visible; it is given out all the same, unless it `shows` keys, as replies to reads do and scripts' may (what was refused
+    /// shows none), and the policy is to fail those or the node does not prove to be the primary.
     pub(super) fn admit_write(
         &self,
         read: &Needs<'_>,
@@ -199,8 +199,6 @@ impl Router {
         if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
             return Ok(Reason::Command);
         }
-        // What failed shows nothing. A demoted node says that it did.
-        let shows = || !matches!(answer.value, Value::ServerError(_)) && shows();
         if read.requirement.needs_barrier() {
             // What a token that can't be read stood for is in the primary's present state, and a write is not held
             // up for a sample of it: that of the node which has answered is enough, if it proves to be the primary. The marks

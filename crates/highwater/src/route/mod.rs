@@ -386,7 +386,7 @@ impl Router {
     ) -> Result<Reply, Error> {
         let answer = self.settled(sent, outcome)?;
         let reason = self.admit_write(read, &answer, || {
-            self.looks(command).iter().any(|look| look.shows)
+            !acks::is_refused(command, &answer.value) && self.looks(command).iter().any(|look| look.shows)
         })?;
         Ok(self.written(answer.value, reason))
     }
