@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{NO_PINGS, SOON, bulk, in_doubt, quiet, written};
+use common::{NO_PINGS, SOON, blocked, bulk, in_doubt, info, quiet, written};
 use highwater::{
     Client, Command, Consistency, Error, ErrorKind, History, Mark, Offset, Policy, Reason, Route, Scope,
     Session,
 };
-use highwater_testkit::{Relay, Server, Topology, wait_until_async};
+use highwater_testkit::{Relay, Topology, wait_until_async};
 use redis::{AsyncCommands, Value, aio::ConnectionLike};
 
 fn kind(error: &redis::RedisError) -> Option<ErrorKind> {
@@ -30,26 +30,6 @@ fn kind(error: &redis::RedisError) -> Option<ErrorKind> {
 fn assert_marked(session: &Session, topology: &Topology) {
     assert!(!in_doubt(session));
     assert_eq!(written(session), Some(topology.primary().mark().unwrap()));
-}
-
-/// A field of one of the server's INFO sections.
-fn info(server: &Server, section: &str, field: &str) -> String {
-    let info = server.command(&["INFO", section]).unwrap();
-    let line = info
-        .text()
-        .unwrap()
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap().trim().to_owned()
-}
-
-async fn blocked(server: &Server, clients: u32) {
-    let what = format!("{clients} blocked clients");
-    wait_until_async(SOON, &what, || {
-        info(server, "clients", "blocked_clients") == clients.to_string()
-    })
-    .await
-    .unwrap();
 }
 
 /// A session that depends on a history that no server here knows.

@@ -11,7 +11,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SOON, bulk, calls, from_a_replica, get, in_doubt, quiet, set, until, written};
+use common::{
+    SOON, blocked, bulk, calls, from_a_replica, get, in_doubt, quiet, rejected, set, until, written,
+};
 use highwater::{
     Client, ClientBuilder, Command, ErrorKind, History, MAX_MARKS, Mark, Offset, Reason, Reply, Route, Scope,
     Session,
@@ -267,7 +269,7 @@ async fn where_the_server_may_not_close_it_only_time_settles() {
 /// Nobody asks over and over to close what may not be closed: each lost connection is asked after once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_may_not_be_closed_is_asked_after_once() {
-    const LOST: usize = 20;
+    const LOST: u64 = 20;
     let (topology, relay) = start();
     let client = builder_without_kill(&topology, &relay).connect().await.unwrap();
     let stats = topology.primary().command(&["INFO", "commandstats"]).unwrap();
@@ -278,43 +280,16 @@ async fn a_connection_that_may_not_be_closed_is_asked_after_once() {
     let session = Session::new();
     for _ in 0..LOST {
         let mut connection = client.with(&session);
-        let blocked = redis::cmd("BLPOP").arg("nothing").arg(0).to_owned();
-        let mut blocked = Box::pin(async move { blocked.query_async::<Value>(&mut connection).await });
-        let is_blocked = async {
-            until("the command blocks", || {
-                let info = topology.primary().command(&["INFO", "clients"]).unwrap();
-                !info.text().unwrap().contains("blocked_clients:0")
-            })
-            .await;
-        };
+        let pop = redis::cmd("BLPOP").arg("nothing").arg(0).to_owned();
+        let mut waiting = Box::pin(async move { pop.query_async::<Value>(&mut connection).await });
         tokio::select! {
-            outcome = &mut blocked => panic!("{outcome:?}"),
-            () = is_blocked => {}
+            outcome = &mut waiting => panic!("{outcome:?}"),
+            () = blocked(topology.primary(), 1) => {}
         }
-        drop(blocked);
-        until("the server has let go", || {
-            let info = topology.primary().command(&["INFO", "clients"]).unwrap();
-            info.text().unwrap().contains("blocked_clients:0")
-        })
-        .await;
+        drop(waiting);
+        blocked(topology.primary(), 0).await;
     }
-    let refused = || -> usize {
-        let info = topology.primary().command(&["INFO", "commandstats"]).unwrap();
-        let line = info
-            .text()
-            .unwrap()
-            .lines()
-            .find_map(|line| line.strip_prefix("cmdstat_client|kill:"));
-        let count = line.and_then(|line| {
-            line.split("rejected_calls=")
-                .nth(1)?
-                .split(',')
-                .next()?
-                .parse()
-                .ok()
-        });
-        count.unwrap_or(0)
-    };
+    let refused = || rejected(topology.primary(), "client|kill");
     assert!(in_doubt(&session), "only time settles");
     until("all have been asked after", || refused() >= LOST).await;
     client.call(set("k", "v", &session)).await.unwrap();

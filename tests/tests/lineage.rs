@@ -15,12 +15,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use common::{NO_PINGS, SOON, bulk, calls, get, place, quiet, set, until, written};
+use common::{NO_PINGS, SOON, blocked, bulk, calls, get, place, quiet, set, until, written};
 use highwater::{
     Client, Command, Continuity, ErrorKind, Marks, Offset, Policy, Reason, Route, Scope, Session, SigningKey,
     TokenCodec,
 };
 use highwater_testkit::{Relay, Server, Topology};
+
+/// A client that knows of this node alone.
+async fn client_of(primary: &Server) -> Client {
+    Client::builder().primary(primary.url()).connect().await.unwrap()
+}
 
 /// What another process makes of a session's token.
 fn over_the_wire(session: &Session) -> Session {
@@ -166,11 +171,7 @@ async fn a_bad_token_that_comes_in_meanwhile_hides_no_unknown_history() {
         .await
         .unwrap();
     let elsewhere = Server::start().unwrap();
-    let elsewhere = Client::builder()
-        .primary(elsewhere.url())
-        .connect()
-        .await
-        .unwrap();
+    let elsewhere = client_of(&elsewhere).await;
     let session = Session::new();
     elsewhere.call(set("k", "elsewhere", &session)).await.unwrap();
     // A write of another process, in doubt for so long that a sample settles it.
@@ -232,11 +233,7 @@ async fn a_write_that_the_promotion_lost_is_reported_once() {
 async fn a_loss_is_reported_beside_an_unknown_history_that_is_waived() {
     let parted = Parted::start(Policy::Proceed).await;
     let elsewhere = Server::start().unwrap();
-    let elsewhere = Client::builder()
-        .primary(elsewhere.url())
-        .connect()
-        .await
-        .unwrap();
+    let elsewhere = client_of(&elsewhere).await;
     let stranger = Session::new();
     elsewhere.call(set("k", "elsewhere", &stranger)).await.unwrap();
     let session = over_the_wire(&stranger);
@@ -418,12 +415,8 @@ async fn a_loss_that_a_dropped_pipeline_has_met_is_said_by_the_next_reply() {
         pipeline.cmd("MULTI").cmd("GET").arg("k").cmd("EXEC");
         pipeline.query_async::<redis::Value>(&mut connection).await
     });
-    let promoted = parted.topology.replica(0);
-    until("the pipeline has come to what blocks", || {
-        let clients = promoted.command(&["INFO", "clients"]).unwrap();
-        clients.text().unwrap().contains("blocked_clients:1")
-    })
-    .await;
+    // The pipeline has come to what blocks.
+    blocked(parted.topology.replica(0), 1).await;
     pipeline.abort();
     assert!(pipeline.await.unwrap_err().is_cancelled());
     let reply = parted.new.call(get("k", &session)).await.unwrap();
@@ -502,11 +495,7 @@ async fn a_write_from_before_the_promotion_is_honoured_by_both() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_primary_proves_nothing() {
     let topology = quiet(2);
-    let client = Client::builder()
-        .primary(topology.primary().url())
-        .connect()
-        .await
-        .unwrap();
+    let client = client_of(topology.primary()).await;
     let session = Session::new();
     client.call(set("k", "1", &session)).await.unwrap();
     topology.wait_in_sync(SOON).unwrap();
@@ -530,22 +519,14 @@ async fn a_demoted_primary_proves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_primary_gives_out_no_scripts_reply() {
     let topology = quiet(1);
-    let client = Client::builder()
-        .primary(topology.primary().url())
-        .connect()
-        .await
-        .unwrap();
+    let client = client_of(topology.primary()).await;
     let session = Session::new();
     client.call(set("k", "1", &session)).await.unwrap();
     topology.wait_in_sync(SOON).unwrap();
     topology.promote(0).unwrap();
     // It keeps its data, since it finds no primary there.
     topology.primary().replicaof("127.0.0.1", 1).unwrap();
-    let elsewhere = Client::builder()
-        .primary(topology.replica(0).url())
-        .connect()
-        .await
-        .unwrap();
+    let elsewhere = client_of(topology.replica(0)).await;
     let there = over_the_wire(&session);
     elsewhere.call(set("k", "2", &there)).await.unwrap();
     session.merge(&there.marks());
@@ -580,11 +561,7 @@ async fn a_demoted_primary_gives_out_no_scripts_reply() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_lost_everything_says_so() {
     let topology = quiet(1);
-    let client = Client::builder()
-        .primary(topology.primary().url())
-        .connect()
-        .await
-        .unwrap();
+    let client = client_of(topology.primary()).await;
     let session = Session::new();
     client.call(set("k", "1", &session)).await.unwrap();
     topology.relay(0).refuse(true);

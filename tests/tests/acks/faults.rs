@@ -8,8 +8,8 @@ use redis::Value;
 
 use crate::{
     common::{
-        SOON, builder, builder_through, bulk, calls, client, from_a_replica, get, in_doubt, quiet, set,
-        until, written,
+        SOON, blocked, builder, builder_through, bulk, calls, client, from_a_replica, get, in_doubt, quiet,
+        set, until, written,
     },
     incr, of,
 };
@@ -34,11 +34,7 @@ async fn start() -> (Topology, Relay, Client, HashSet<String>) {
 
 /// Until some client waits at the server.
 async fn someone_waits(topology: &Topology) {
-    until("somebody waits for acknowledgements", || {
-        let info = topology.primary().command(&["INFO", "clients"]).unwrap();
-        info.text().unwrap().contains("blocked_clients:1")
-    })
-    .await;
+    blocked(topology.primary(), 1).await;
 }
 
 /// The clients of the primary, by their numbers there.

@@ -130,17 +130,46 @@ pub(crate) fn in_doubt(session: &Session) -> bool {
     session.marks().written().any(|mark| mark.offset.is_unknown())
 }
 
+/// A field of one of the server's INFO sections, if it has it.
+fn field(server: &Server, section: &str, field: &str) -> Option<String> {
+    let info = server.command(&["INFO", section]).expect("the server runs");
+    let line = info
+        .text()?
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    Some(line?.trim().to_owned())
+}
+
+/// A field of one of the server's INFO sections.
+pub(crate) fn info(server: &Server, section: &str, name: &str) -> String {
+    field(server, section, name).unwrap()
+}
+
+/// Until so many clients block at the server.
+pub(crate) async fn blocked(server: &Server, clients: u32) {
+    until(&format!("{clients} blocked clients"), || {
+        info(server, "clients", "blocked_clients") == clients.to_string()
+    })
+    .await;
+}
+
+/// One of the server's counts of a command.
+fn count(server: &Server, command: &str, what: &str) -> u64 {
+    let counts = field(server, "commandstats", &format!("cmdstat_{command}")).unwrap_or_default();
+    let count = counts
+        .split(',')
+        .find_map(|count| count.strip_prefix(what)?.strip_prefix('='));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 /// How often a server has carried out a command since its statistics were last reset.
 pub(crate) fn calls(server: &Server, command: &str) -> u64 {
-    let info = server
-        .command(&["INFO", "commandstats"])
-        .expect("the server runs");
-    let prefix = format!("cmdstat_{command}:calls=");
-    info.text()
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok())
-        .unwrap_or(0)
+    count(server, command, "calls")
+}
+
+/// How often it has refused it.
+pub(crate) fn rejected(server: &Server, command: &str) -> u64 {
+    count(server, command, "rejected_calls")
 }
 
 /// Polls a condition of the client's until it holds.

@@ -255,12 +255,7 @@ async fn a_shutdown_ends_connections_of_callers_own() {
             let command = redis::cmd("BLPOP").arg("list").arg(0).to_owned();
             tokio::spawn(async move { client.call(Command::new(&command).session(&session)).await })
         };
-        wait_until_async(SOON, "the command blocks", || {
-            let clients = server.command(&["INFO", "clients"]).unwrap();
-            clients.text().unwrap().contains("blocked_clients:1")
-        })
-        .await
-        .unwrap();
+        crate::common::blocked(&server, 1).await;
         let ending = {
             let client = client.clone();
             tokio::spawn(async move { client.shutdown().await })

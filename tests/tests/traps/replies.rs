@@ -8,7 +8,7 @@ use redis::Value;
 
 use crate::{
     client,
-    common::{self, NO_PINGS, SOON, bulk, from_a_replica, get, note, set},
+    common::{self, NO_PINGS, SOON, blocked, bulk, from_a_replica, get, note, set},
     patient, topology_of,
 };
 
@@ -209,11 +209,7 @@ async fn who_waits_at_a_primary_that_is_demoted_hears_of_it() {
         let pop = Command::new(redis::cmd("BLPOP").arg("list").arg(0)).session(&session);
         async move { client.call(pop).await }
     });
-    wait_until(SOON, "somebody waits", || {
-        let clients = old.command(&["INFO", "clients"]).unwrap();
-        clients.text().unwrap().contains("blocked_clients:1")
-    })
-    .unwrap();
+    blocked(old, 1).await;
     new.replicaof_no_one().unwrap();
     old.replicaof("127.0.0.1", new.port()).unwrap();
     let error = tokio::time::timeout(SOON, waiting)

@@ -15,7 +15,8 @@ pin_project! {
     /// trailers the session's token: always for clients that have sent `te: trailers`, and over HTTP/2 for others if the
     /// session has moved since the response's head left.
     ///
-    /// A body that is known to be empty when the head leaves has no trailers, unless the session has moved. Where the inner body ends with trailers of its own (gRPC's status), the token joins them.
+    /// A body that is known to be empty when the head leaves has no trailers, unless the session has moved. Where the inner
+    /// body ends with trailers of its own (gRPC's status), the token joins them.
     pub struct SessionBody<B> {
         #[pin]
         inner: B,
@@ -61,7 +62,7 @@ impl<B: Body> Body for SessionBody<B> {
                 Some(Ok(Frame::trailers(last_words(this.outgoing, trailers))))
             }
             // What the client can't be told is not tried.
-            None if owes(this.outgoing.as_ref(), *this.begun) => {
+            None if owes(this.outgoing.as_ref(), true) => {
                 Some(Ok(Frame::trailers(last_words(this.outgoing, HeaderMap::new()))))
             }
             polled => polled,

@@ -80,8 +80,8 @@ impl Outgoing {
         self.config.header && self.trailers != Trailers::None && self.sent != Some(self.session.version())
     }
 
-    /// Whether trailers with the token were announced. They are sent in any case: whoever waits for them could not tell
-    /// "nothing new" from trailers that somebody on the way has dropped.
+    /// Whether the client has asked for trailers. Then those with the token are sent in any case: whoever waits for them could not
+    /// tell "nothing new" from trailers that somebody on the way has dropped.
     pub(super) fn promised_trailers(&self) -> bool {
         self.config.header && self.trailers == Trailers::Asked
     }

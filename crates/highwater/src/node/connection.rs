@@ -38,7 +38,7 @@ const KEEP_BUFFER: usize = 256 * 1024;
 /// With so many callers, half of whose reads are a flush, the rest still keeps the server busy meanwhile. Writes keep it busy
 /// for longer, and go in smaller ones.
 const MANY: usize = 128;
-/// So few callers, and however many who write, ask again in one flush once they are answered together, if there are several
+/// So few callers, and up to 128 who write, ask again in one flush once they are answered together, if there are several
 /// worker threads: a second flush costs more, in system calls, wake-ups and its INFO, than what the first one would be ahead. With
 /// one thread, client and server would only take turns.
 const FEW: usize = 8;
@@ -217,8 +217,8 @@ pub(super) struct Queue {
     in_flight: usize,
     /// How many callers are about: what is in flight, and what was answered last.
     crowd: usize,
-    /// How many are few enough to travel together.
-    few: usize,
+    /// The runtime has several worker threads.
+    several_threads: bool,
     /// Where a write is about to go, by the connection's last sample.
     history: History,
     /// How much longer than usual the server may be silent: what is in flight may block.
@@ -285,7 +285,8 @@ impl Connection {
                 waiting: false,
                 in_flight: 0,
                 crowd: 0,
-                few: few(),
+                several_threads: Handle::try_current()
+                    .is_ok_and(|runtime| runtime.metrics().num_workers() > 1),
                 history: Witness::new(first.copied(), manners.tracking).history(),
                 patience: Duration::ZERO,
                 ending: None,
@@ -578,7 +579,7 @@ impl Queue {
         }
         if self.crowd < MANY || self.open.trailing {
             let writes = self.open.trailing && !self.open.leading;
-            let together = self.gathering && self.few > 1 && (self.crowd <= self.few || writes);
+            let together = self.gathering && self.several_threads && (self.crowd <= FEW || writes);
             return (self.crowd / if together { 1 } else { 4 }).clamp(1, 128);
         }
         (self.crowd / 2).min(256)
@@ -684,11 +685,6 @@ impl Queue {
         }
         self.draining = false;
     }
-}
-
-fn few() -> usize {
-    let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
-    if workers > 1 { FEW } else { 1 }
 }
 
 fn overloaded(what: &str) -> Error {

@@ -413,7 +413,6 @@ impl Driver {
         match slot {
             Some(Slot::Leading) => self.witness.lead(progress),
             Some(Slot::Trailing(at)) => {
-                self.same_stream &= progress.is_some_and(|progress| self.witness.marks(&progress));
                 self.trailing(progress);
                 sent = Some(at);
             }
@@ -463,6 +462,7 @@ impl Driver {
     fn trailing(&mut self, progress: Option<Progress>) {
         let proof_of_reads = progress.filter(|progress| self.witness.proves(progress));
         let mark_of_writes = progress.filter(|progress| self.witness.marks(progress));
+        self.same_stream &= mark_of_writes.is_some();
         for Untrailed {
             mut call,
             value,

@@ -35,9 +35,7 @@ impl Router {
                 .unwrap_or_else(Acknowledgement::Unknown);
         }
         // From here to the caller there is no await: what this tells the session, they are told.
-        let reason = self.admit_write(&read, &answer, || {
-            !is_refused(command, &answer.value) && looks.iter().any(|look| look.shows)
-        });
+        let reason = self.admit_write(command, &read, &answer, || looks.iter().any(|look| look.shows));
         self.acknowledged(command, acks, answer, reason)
     }
 
@@ -173,7 +171,7 @@ fn is_of_one_stream(before: Proof, later: Proof) -> bool {
     )
 }
 
-/// Then there is nothing to acknowledge, and the caller sees why.
+/// Then there is nothing to acknowledge and nothing was shown, and the caller sees why.
 pub(super) fn is_refused(command: &Command, value: &Value) -> bool {
     match (value, command.unit) {
         (Value::Array(replies), Unit::Transaction) => !matches!(replies.last(), Some(Value::Array(_))),

@@ -8,7 +8,7 @@ use std::{
 use highwater_core::{Consistency, Coverage, Edges, Progress, Reason, Requirement, Route, Session};
 use redis::Value;
 
-use super::{LEAST_BOUND, Reply, Router, unmet::Waived};
+use super::{LEAST_BOUND, Reply, Router, acks::is_refused, unmet::Waived};
 use crate::{
     command::{Command, Terms},
     error::{Error, ErrorKind},
@@ -192,36 +192,31 @@ impl Router {
     /// shows none), and the policy is to fail those or the node does not prove to be the primary.
     pub(super) fn admit_write(
         &self,
+        command: &Command,
         read: &Needs<'_>,
         answer: &Answer,
         shows: impl Fn() -> bool,
     ) -> Result<Reason, Error> {
-        if read.level == Consistency::Eventual || read.requirement.is_empty() || !self.check_proofs {
+        if read.level == Consistency::Eventual || !self.check_proofs {
             return Ok(Reason::Command);
         }
-        if read.requirement.needs_barrier() {
+        let shows = || !is_refused(command, &answer.value) && shows();
+        let marks_alone;
+        let read = if read.requirement.needs_barrier() {
             // What a token that can't be read stood for is in the primary's present state, and a write is not held
             // up for a sample of it: that of the node which has answered is enough, if it proves to be the primary. The marks
             // that the session has besides are judged as ever.
             if !matches!(answer.proof, Proof::Between(..)) && shows() {
                 return Err(carried_out(self.unproven()));
             }
-            let read = read.without_barrier();
-            return if read.requirement.is_empty() {
-                Ok(Reason::Command)
-            } else {
-                self.judge_write(&read, answer, shows)
-            };
+            marks_alone = read.without_barrier();
+            &marks_alone
+        } else {
+            read
+        };
+        if read.requirement.is_empty() {
+            return Ok(Reason::Command);
         }
-        self.judge_write(read, answer, shows)
-    }
-
-    fn judge_write(
-        &self,
-        read: &Needs<'_>,
-        answer: &Answer,
-        shows: impl Fn() -> bool,
-    ) -> Result<Reason, Error> {
         let outcome = match answer.proof {
             Proof::Between(progress, _)
                 if self.coverage(&read.requirement, &progress) == Coverage::Covered =>

@@ -385,8 +385,8 @@ impl Router {
         outcome: Answered,
     ) -> Result<Reply, Error> {
         let answer = self.settled(sent, outcome)?;
-        let reason = self.admit_write(read, &answer, || {
-            !acks::is_refused(command, &answer.value) && self.looks(command).iter().any(|look| look.shows)
+        let reason = self.admit_write(command, read, &answer, || {
+            self.looks(command).iter().any(|look| look.shows)
         })?;
         Ok(self.written(answer.value, reason))
     }

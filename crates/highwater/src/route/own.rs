@@ -233,9 +233,7 @@ impl Own {
             router.snapshot(command)
         };
         let answer = self.ask(router, command, proof, writer, step).await?;
-        let mut reason = router.admit_write(&read, &answer, || {
-            step.shows && !super::acks::is_refused(command, &answer.value)
-        })?;
+        let mut reason = router.admit_write(command, &read, &answer, || step.shows)?;
         if let (Some(waived), true) = (&read.waived, reason != Reason::PossiblyLost) {
             reason = router.tell_waived(read.session, waived);
         }
